@@ -1,0 +1,77 @@
+"""The errors that a user of `blip_refine` can meet, each with what was wrong, where, and what to do.
+
+```
+BlipRefineError                    anything this library refuses; the command line prints it plainly and exits with 2
+├── ConfigurationError             an option, a name or a combination of options that cannot be
+│   └── MissingExtraError          an optional package is needed; the message quotes the `pip install` line
+├── DataError                      captions or images cannot be used
+│   ├── SourceNotFoundError        a file, folder, dataset or model is not where it was looked for
+│   ├── SourceFormatError          a file is there, and is not what it should be (wrong header, broken row)
+│   ├── ImageDecodeError           one image cannot be decoded
+│   └── LeakageError               evaluation images that the model was trained on
+├── ModelError                     a checkpoint cannot be loaded, or does not fit what it is used for
+├── MetricError                    predictions and references do not belong together, or a scorer failed
+├── RefinerError                   a refiner could not be built, or failed for a whole batch
+└── HubError                       the Hub cannot be reached, or refused
+```
+"""
+
+from __future__ import annotations
+
+
+class BlipRefineError(Exception):
+    """Base of every error that this library raises on purpose. Its text is a plain sentence for the user."""
+
+
+class ConfigurationError(BlipRefineError, ValueError):
+    """An option, a name or a combination of options that cannot be."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional package is needed and not installed.
+
+    Args:
+        package (`str`): The package that could not be imported.
+        extra (`str`): The extra of `blip_refine` that installs it.
+        purpose (`str`): What it is needed for, as the end of the sentence "... is needed to ...".
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        self.package, self.extra = package, extra
+        super().__init__(f"`{package}` is needed to {purpose}: pip install 'blip_refine[{extra}]'")
+
+
+class DataError(BlipRefineError):
+    """Captions or images cannot be used."""
+
+
+class SourceNotFoundError(DataError, FileNotFoundError):
+    """A file, folder, dataset or model is not where it was looked for."""
+
+
+class SourceFormatError(DataError, ValueError):
+    """A file is there, and is not what it should be."""
+
+
+class ImageDecodeError(DataError):
+    """One image cannot be decoded."""
+
+
+class LeakageError(DataError):
+    """The evaluation holds images that the model was trained on."""
+
+
+class ModelError(BlipRefineError):
+    """A checkpoint cannot be loaded, or does not fit what it is used for."""
+
+
+class MetricError(BlipRefineError, ValueError):
+    """Predictions and references do not belong together, or a scorer failed."""
+
+
+class RefinerError(BlipRefineError):
+    """A refiner could not be built, or failed for a whole batch."""
+
+
+class HubError(BlipRefineError):
+    """The Hub cannot be reached, or refused."""

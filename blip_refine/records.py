@@ -1,0 +1,148 @@
+"""The records that travel through the library: one image with its captions, and one caption on its way out.
+
+All are frozen: a stage makes a new record (`dataclasses.replace`) and never changes one that another stage holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ImageInput = Union[str, os.PathLike, bytes, "Image.Image"]
+"""What a record may hold as its image: a path, the bytes of an image file, or a picture already decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """One kind of thing that is truly in a picture.
+
+    Args:
+        name (`str`): The thing, as a singular noun ("boat").
+        color (`str`, *optional*): Its colour, if it has one that a caption would name.
+        size (`str`, *optional*): "big" or "small", if it is unusual.
+        count (`int`, defaults to 1): How many of it there are.
+    """
+
+    name: str
+    color: str | None = None
+    size: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRecord:
+    """One image and all its captions. The unit of every split: an image is in training or in evaluation, never both.
+
+    Args:
+        image (`str`, `os.PathLike`, `bytes` or `PIL.Image.Image`): The picture, decoded as late as possible.
+        captions (`tuple[str, ...]`): Its n reference captions; empty for an image that is only to be captioned.
+        image_id (`str`): Its name, unique within a dataset.
+        split (`str`, *optional*): "train", "validation" or "test", where the source has an official split.
+        source (`str`, *optional*): Where it comes from ("flickr8k", "scenes:everyday", a file name).
+        objects (`tuple[SceneObject, ...]`, *optional*): What is truly in the picture, where that is known; `None`
+            where it is not. An empty tuple says that the picture is known to hold nothing nameable.
+        metadata (`Mapping[str, Any]`, *optional*): Anything else the source knows; never read by training.
+    """
+
+    image: ImageInput
+    captions: tuple[str, ...]
+    image_id: str
+    split: str | None = None
+    source: str | None = None
+    objects: tuple[SceneObject, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The caption of one image, as `CaptionPipeline` returns it.
+
+    Args:
+        text (`str`): The caption to use: the refined one where refinement was accepted, the draft otherwise.
+            Empty where `error` is set.
+        draft (`str`): What the captioner itself said.
+        candidates (`tuple[str, ...]`): All sequences the captioner returned for the image, best first; `draft` is
+            the first of them.
+        confidence (`float`, *optional*): Mean natural log-probability of the draft's tokens, at most 0; `None` where
+            it was not computed.
+        refined (`bool`): Whether `text` is a refiner's accepted answer.
+        reason (`str`, *optional*): Why the draft was kept, where a refiner was asked and `refined` is `False`.
+        image_id (`str`): The name of the image: its path, its id, or its place in the input.
+        error (`str`, *optional*): Why there is no caption (the image could not be read, ...).
+    """
+
+    text: str
+    draft: str
+    candidates: tuple[str, ...] = ()
+    confidence: float | None = None
+    refined: bool = False
+    reason: str | None = None
+    image_id: str = ""
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
+        row = asdict(self)
+        return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}
+
+
+@dataclass(frozen=True, slots=True)
+class RefineRequest:
+    """What a refiner is given about one image.
+
+    Args:
+        draft (`str`): The caption to improve.
+        candidates (`tuple[str, ...]`): Other captions of the same image, best first; may be empty.
+        confidence (`float`, *optional*): Mean token log-probability of the draft.
+        image (`str`, `os.PathLike`, `bytes` or `PIL.Image.Image`, *optional*): The picture, for refiners that look.
+        metadata (`Mapping[str, Any]`, *optional*): Facts about the picture that may be used (place, date, product).
+        image_id (`str`): The name of the image.
+    """
+
+    draft: str
+    candidates: tuple[str, ...] = ()
+    confidence: float | None = None
+    image: ImageInput | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    image_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedCaption:
+    """What a refiner answers for one image.
+
+    Args:
+        text (`str`): The caption to use: the refiner's where it was accepted, the draft otherwise.
+        draft (`str`): The caption that the refiner was given.
+        accepted (`bool`): Whether `text` is the refiner's answer. An answer equal to the draft is accepted.
+        reason (`str`, *optional*): Why the answer was not accepted, or what was changed.
+        raw (`str`, *optional*): The model's answer before cleaning and guards.
+        refiner (`str`): The refiner's name, with its model.
+        prompt_id (`str`, *optional*): Name and hash of the prompt template.
+        tokens (`int`, defaults to 0): Tokens read and written by the model for this caption.
+        cost (`float`, *optional*): In US dollars; `None` where it is unknown.
+        latency (`float`, *optional*): Seconds; `None` where it was not measured.
+        image_id (`str`): The name of the image.
+    """
+
+    text: str
+    draft: str
+    accepted: bool
+    reason: str | None = None
+    raw: str | None = None
+    refiner: str = ""
+    prompt_id: str | None = None
+    tokens: int = 0
+    cost: float | None = None
+    latency: float | None = None
+    image_id: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as one JSON row, with `text` under the name `caption`."""
+        row = asdict(self)
+        return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}
