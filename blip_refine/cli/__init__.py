@@ -1,1 +1,1 @@
-"""The command line: `blip-refine`. One file a command; `app.py` puts them together."""
+"""The command line: `blip-refine`. One file a command; `main.py` puts them together."""
