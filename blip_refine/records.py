@@ -128,6 +128,8 @@ class RefinedCaption:
         cost (`float`, *optional*): In US dollars; `None` where it is unknown.
         latency (`float`, *optional*): Seconds; `None` where it was not measured.
         image_id (`str`): The name of the image.
+        cached (`bool`, defaults to `False`): Whether the answer was known already, so that nothing was paid now.
+        attempts (`int`, defaults to 1): How often the model was asked.
     """
 
     text: str
@@ -141,6 +143,8 @@ class RefinedCaption:
     cost: float | None = None
     latency: float | None = None
     image_id: str = ""
+    cached: bool = False
+    attempts: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one JSON row, with `text` under the name `caption`."""

@@ -1,0 +1,340 @@
+"""What a refiner is: requests in, refined captions out, in the same order, with nothing lost.
+
+`Refiner.refine` does what all refiners share: equal requests are asked once, answers are looked up in a cache, guards
+check each answer, a rejected answer is asked for once more with the reason, and then the draft stands. An
+implementation only writes `propose`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, RefinerError
+from ..records import RefinedCaption, RefineRequest
+
+if TYPE_CHECKING:
+    from .cache import AnswerCache
+    from .guards import Guards
+
+ENTRY_POINTS = "blip_refine.refiners"
+"""The group of entry points under which an installed package registers refiners of its own."""
+
+_BUILT_IN = {
+    "rules": ("rules", "RulesRefiner"),
+    "consensus": ("consensus", "ConsensusRefiner"),
+    "bart": ("bart", "BartRefiner"),
+    "instruct": ("instruct", "InstructRefiner"),
+    "openai": ("openai", "OpenAIRefiner"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a model said to one request, before any guard has looked at it.
+
+    Args:
+        text (`str`, *optional*): The proposed caption; `None` where there is none, and `reason` says why.
+        raw (`str`, *optional*): The model's answer as it came.
+        reason (`str`, *optional*): Why there is no text, or what was changed.
+        prompt_id (`str`, *optional*): Name and hash of the prompt template.
+        tokens (`int`, defaults to 0): Tokens read and written by the model.
+        cost (`float`, *optional*): In US dollars.
+        latency (`float`, *optional*): Seconds.
+        cached (`bool`, defaults to `False`): Whether it was answered from the cache.
+    """
+
+    text: str | None
+    raw: str | None = None
+    reason: str | None = None
+    prompt_id: str | None = None
+    tokens: int = 0
+    cost: float | None = None
+    latency: float | None = None
+    cached: bool = False
+
+
+class Refiner:
+    """Improves captions. Subclass it and write `propose`, or override `refine` altogether.
+
+    Args:
+        guards (`Guards`, *optional*): What an answer must pass. `None` lets every answer through.
+        cache (`AnswerCache`, *optional*): Where answers are kept between runs.
+        retries (`int`, defaults to 1): How often a rejected answer is asked for again, with the reason.
+    """
+
+    name: str = "refiner"
+    """What is written into each record; with its model, where there is one ("openai:gpt-4o-mini")."""
+
+    asks_again: bool = True
+    """Whether a second answer can differ from the first. If not, a rejected answer is not asked for again."""
+
+    def __init__(self, *, guards: Guards | None = None, cache: AnswerCache | None = None, retries: int = 1):
+        if retries < 0:
+            raise ConfigurationError(f"`retries` counts how often to ask again, and cannot be {retries}.")
+        self.guards, self.cache, self.retries = guards, cache, retries
+
+    def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> Sequence[Proposal]:
+        """Answer `requests`, in their order.
+
+        Args:
+            requests (`Sequence[RefineRequest]`): n requests, all different.
+            feedback (`Sequence[str | None]`): For each, why its last answer was rejected; `None` the first time.
+
+        Returns:
+            `Sequence[Proposal]`: n proposals, in the same order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither `propose` nor `refine`.")
+
+    def propose_each(
+        self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]
+    ) -> Iterator[tuple[int, Proposal]]:
+        """Answers as they arrive, each with the place of its request. An answer is kept as soon as it is yielded.
+
+        Override it where answers arrive one after the other; by default it yields what `propose` returns.
+        """
+        proposals = self.propose(requests, feedback)
+        if len(proposals) != len(requests):
+            raise RefinerError(
+                f"The refiner {self.name!r} gave {len(proposals)} answers to {len(requests)} requests; "
+                "`propose` must return one for each, in the same order."
+            )
+        yield from enumerate(proposals)
+
+    def settings(self) -> Mapping[str, Any]:
+        """All that can change an answer besides the request (model, prompt, decoding): part of the cache key."""
+        return {}
+
+    def refine(self, requests: Sequence[RefineRequest | str]) -> list[RefinedCaption]:
+        """Refine captions.
+
+        Args:
+            requests (`Sequence[RefineRequest]`): n requests. A bare string is taken as a draft.
+
+        Returns:
+            `list[RefinedCaption]`: n results, the k-th for the k-th request. Where the answer was rejected or there
+            was none, `text` is the draft, `accepted` is `False` and `reason` says why.
+
+        Raises:
+            RefinerError: The refiner failed for all requests at once. `refine_safely` turns that into drafts, too.
+        """
+        asked = [as_request(request) for request in requests]
+        places: dict[str, list[int]] = defaultdict(list)
+        results: list[RefinedCaption | None] = [None] * len(asked)
+        for place, request in enumerate(asked):
+            if request.draft.strip() or any(candidate.strip() for candidate in request.candidates):
+                places[self.key(request)].append(place)
+            else:
+                results[place] = self._result(request, Proposal(None), "the draft is empty", 0)
+        for members, proposal, problem, attempts in self._answers(asked, list(places.values())):
+            for rank, place in enumerate(members):
+                # Duplicates share the answer; what it cost is counted once.
+                shared = proposal if rank == 0 else replace(proposal, tokens=0, cost=None, cached=True)
+                results[place] = self._result(asked[place], shared, problem, attempts)
+        return [result for result in results if result is not None]
+
+    def _answers(
+        self, asked: Sequence[RefineRequest], groups: list[list[int]]
+    ) -> Iterator[tuple[list[int], Proposal, str | None, int]]:
+        """For each group of equal requests: its answer, why it is not accepted, and how often it was asked."""
+        waiting: list[tuple[list[int], str | None]] = [(members, None) for members in groups]
+        attempts = 1 + (self.retries if self.asks_again else 0)
+        spent: dict[int, Proposal] = {}
+        for attempt in range(1, attempts + 1):
+            requests = [asked[members[0]] for members, _ in waiting]
+            rejected: list[tuple[list[int], str | None]] = []
+            proposals = self._ask(requests, [feedback for _, feedback in waiting]) if requests else []
+            for (members, _), request, proposal in zip(waiting, requests, proposals, strict=True):
+                proposal = _add_up(spent.get(members[0]), proposal)
+                problem = self._problem(request, proposal)
+                if problem is not None and proposal.text is not None and attempt < attempts:
+                    spent[members[0]] = proposal
+                    rejected.append((members, problem))
+                else:
+                    yield members, proposal, problem, attempt
+            waiting = rejected
+
+    def _ask(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
+        """From the cache where it is known; otherwise from the model, and then into the cache."""
+        answers: list[Proposal | None] = [None] * len(requests)
+        keys = [self.key(request, reason) for request, reason in zip(requests, feedback, strict=True)]
+        if self.cache is not None:
+            answers = [None if found is None else replace(found, cached=True) for found in self.cache.get(keys)]
+        missing = [place for place, answer in enumerate(answers) if answer is None]
+        if missing:
+            proposals = self.propose_each([requests[k] for k in missing], [feedback[k] for k in missing])
+            for index, proposal in proposals:
+                answers[missing[index]] = proposal
+                # A failure is not an answer: the next run asks again.
+                if self.cache is not None and proposal.text is not None:
+                    self.cache.put(keys[missing[index]], proposal)
+        silent = Proposal(None, reason="the refiner gave no answer")
+        return [silent if answer is None else answer for answer in answers]
+
+    def _problem(self, request: RefineRequest, proposal: Proposal) -> str | None:
+        if proposal.text is None or not proposal.text.strip():
+            return proposal.reason or "the answer is empty"
+        return None if self.guards is None else self.guards.check(request, proposal.text)
+
+    def _result(
+        self, request: RefineRequest, proposal: Proposal, problem: str | None, attempts: int
+    ) -> RefinedCaption:
+        accepted = problem is None
+        return RefinedCaption(
+            text=proposal.text if accepted and proposal.text is not None else request.draft,
+            draft=request.draft,
+            accepted=accepted,
+            reason=proposal.reason if accepted else problem,
+            raw=proposal.raw,
+            refiner=self.name,
+            prompt_id=proposal.prompt_id,
+            tokens=proposal.tokens,
+            cost=proposal.cost,
+            latency=proposal.latency,
+            image_id=request.image_id,
+            cached=proposal.cached,
+            attempts=attempts,
+        )
+
+    def key(self, request: RefineRequest, feedback: str | None = None) -> str:
+        """The name of an answer: equal for two requests exactly if nothing that can change the answer differs."""
+        from .cache import answer_key
+
+        return answer_key(self.name, self.settings(), request, feedback)
+
+    def hand_on(self, request: RefineRequest, result: RefinedCaption) -> RefineRequest:
+        """The request that the next refiner of a chain is given after this one answered `result`."""
+        return replace(request, draft=result.text)
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        if self.cache is not None:
+            self.cache.close()
+
+    def __rshift__(self, following: RefinerLike) -> Refiner:
+        """`rules >> consensus`: the second refiner works on what the first one made."""
+        from .chain import Chain
+
+        return Chain([self, as_refiner(following)])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+RefinerLike = Refiner | str | Callable[[RefineRequest], str | None]
+"""What may stand for a refiner: one, its name ("rules>consensus"), or a function from a request to a caption."""
+
+
+def _add_up(before: Proposal | None, now: Proposal) -> Proposal:
+    """`now`, with what an earlier try cost."""
+    if before is None:
+        return now
+    costs = [cost for cost in (before.cost, now.cost) if cost is not None]
+    times = [latency for latency in (before.latency, now.latency) if latency is not None]
+    return replace(
+        now,
+        tokens=before.tokens + now.tokens,
+        cost=sum(costs) if costs else None,
+        latency=sum(times) if times else None,
+        cached=before.cached and now.cached,
+    )
+
+
+def as_request(request: RefineRequest | str) -> RefineRequest:
+    """`request` itself, or a request with that draft."""
+    if isinstance(request, str):
+        return RefineRequest(draft=request)
+    if isinstance(request, RefineRequest):
+        return request
+    raise ConfigurationError(f"A refiner is asked with `RefineRequest` or `str`, not with a {type(request).__name__}.")
+
+
+def as_refiner(refiner: RefinerLike) -> Refiner:
+    """A refiner from a refiner, a name, or a function `RefineRequest -> str` (`None` keeps the draft)."""
+    if isinstance(refiner, Refiner):
+        return refiner
+    if isinstance(refiner, str):
+        return load_refiner(refiner)
+    if callable(refiner):
+        from .chain import FunctionRefiner
+
+        return FunctionRefiner(refiner)
+    raise ConfigurationError(
+        f"A {type(refiner).__name__} is not a refiner: give a Refiner, its name, or a function of a RefineRequest."
+    )
+
+
+def load_refiner(name: str, **options: Any) -> Refiner:
+    """Build a refiner from its name.
+
+    Args:
+        name (`str`): `"rules"`, `"consensus"`, `"bart"`, `"bart:<model>"`, `"instruct:<model or .gguf file>"`,
+            `"openai:<model>"`, one that an installed package registers under the entry points
+            `blip_refine.refiners`, or several of them joined by `>`, each working on what the one before made.
+        **options: Passed to the refiner. In a chain, each goes to every refiner that knows it.
+
+    Raises:
+        ConfigurationError: There is no such refiner, or none of them knows an option.
+
+    Example:
+
+    ```python
+    load_refiner("rules>openai:gpt-4o-mini", max_cost=2.0).refine([RefineRequest("a dog dog on a a beach")])
+    ```
+    """
+    parts = [part.strip() for part in name.split(">")]
+    if not all(parts):
+        raise ConfigurationError(f"The refiner {name!r} has an empty part; write it like 'rules>consensus'.")
+    built: list[Refiner] = []
+    known_to_any: set[str] = set()
+    for part in parts:
+        kind, _, model = part.partition(":")
+        constructor = _find(kind)
+        known = _option_names(constructor)
+        taken = {key: value for key, value in options.items() if known is None or key in known}
+        known_to_any |= set(taken)
+        if model:
+            if known is not None and "model" not in known:
+                raise ConfigurationError(f"The refiner {kind!r} has no model; write {kind!r} instead of {part!r}.")
+            taken["model"] = model
+        built.append(constructor(**taken))
+    unknown = sorted(set(options) - known_to_any)
+    if unknown:
+        raise ConfigurationError(f"The refiner {name!r} has no option {unknown[0]!r}.")
+    if len(built) == 1:
+        return built[0]
+    from .chain import Chain
+
+    return Chain(built)
+
+
+def available_refiners() -> list[str]:
+    """The names of all refiners that `load_refiner` knows here."""
+    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def _find(kind: str) -> Callable[..., Refiner]:
+    if kind in _BUILT_IN:
+        module, attribute = _BUILT_IN[kind]
+        return getattr(import_module(f".{module}", __package__), attribute)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == kind:
+            return point.load()
+    names = ", ".join(available_refiners())
+    raise ConfigurationError(f"There is no refiner {kind!r}; there are: {names}.")
+
+
+def _option_names(constructor: Callable[..., Refiner]) -> set[str] | None:
+    """The options that `constructor` takes; `None` if it takes any."""
+    parameters: Iterable[inspect.Parameter] = inspect.signature(constructor).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters}
