@@ -104,7 +104,7 @@ def fix_spacing(text: str) -> str:
 def drop_artefacts(text: str) -> str:
     """Without "arafed" and its kin; the article that it swallowed is put back ("arafed man" -> "a man").
 
-    Where no noun follows, the non-word is the noun: it comes from misspelt "giraffe" in the captions BLIP learned from.
+    Where no noun follows, the non-word is the noun: a misspelt "giraffe" of the captions that BLIP learned from.
     """
 
     def replacement(match: re.Match[str]) -> str:
