@@ -89,7 +89,7 @@ def refine_safely(
         refiner (`Refiner`): It may raise, hang or answer too little.
         requests (`Sequence[RefineRequest]`): n requests.
         breaker (`CircuitBreaker`, *optional*): Shared by all batches of a run.
-        timeout (`float`, *optional*): Seconds for the whole batch. A refiner that is slower goes on in its thread, which
+        timeout (`float`, *optional*): Seconds for the whole batch. A slower refiner goes on in its thread, which
             does not keep the process alive; what it answers later is not used (its cache still keeps it).
 
     Returns:
