@@ -1,0 +1,90 @@
+"""`write_report`: one HTML file that needs nothing else, and PNG plots, from the result files of a run alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+from .. import __version__
+from ..jsonlines import atomic_write
+from .charts import number
+from .gallery import build_cards
+from .plots import write_plots
+from .results import METRICS, RunResults, read_run
+from .sections import distribution_charts, score_charts, system_styles, training_charts
+from .story import comparison_of, sentence, tiles, verdict_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(run_folder: str | os.PathLike, max_pictures: int = 200, plots: bool = True) -> Path:
+    """Write `report/index.html` and its PNG plots into a run folder.
+
+    The page is one file: pictures, style and script are inside, nothing is loaded from anywhere. It is made from the
+    result files alone (`docs/architecture.md`, "Files"); no model is loaded. What a run lacks, the page leaves out.
+
+    Args:
+        run_folder (`str` or `os.PathLike`): The folder that `train`, `evaluate` or `demo` wrote.
+        max_pictures (`int`, defaults to 200): At most so many pictures in the gallery: those that gained and lost
+            most, and the rest at equal distances. All images count in tables and charts.
+        plots (`bool`, defaults to `True`): Whether to write the PNG files too.
+
+    Returns:
+        `Path`: The page.
+
+    Raises:
+        SourceNotFoundError: There is no such folder, or no result file in it.
+        SourceFormatError: A result file is broken.
+    """
+    run = read_run(run_folder)
+    target = run.folder / "report"
+    page = render(run, max_pictures)
+    with atomic_write(target / "index.html") as file:
+        file.write(page)
+    if plots:
+        write_plots(run, target)
+    return target / "index.html"
+
+
+def render(run: RunResults, max_pictures: int = 200) -> str:
+    """The page as text.
+
+    Args:
+        run (`RunResults`): What the run folder says.
+        max_pictures (`int`, defaults to 200): At most so many pictures in the gallery.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=number, comparison_of=comparison_of, verdict_of=verdict_of)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    shown = tiles(run)
+    return environment.get_template("report.html").render(
+        run=run,
+        version=__version__,
+        name=run.folder.resolve().name,
+        script=script,
+        style=style,
+        # Only this very script may run, whatever a caption tries to smuggle in.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        tiles=shown,
+        sentence=sentence(run, shown),
+        styles=system_styles(run.system_names),
+        metrics=[metric for metric in METRICS if any(metric in system.scores for system in run.systems)],
+        unavailable={metric: reason for system in run.systems for metric, reason in system.unavailable.items()},
+        signatures=sorted({system.signature for system in run.systems if system.signature}),
+        cards=build_cards(run, run.headline_metric, max_pictures),
+        curves=training_charts(run),
+        score_charts=score_charts(run),
+        distributions=distribution_charts(run),
+        facts=[(key, value) for key, value in run.facts.items() if value not in (None, {}, [])],
+    )

@@ -1,0 +1,266 @@
+"""What a run folder says, read into records. The only place of the report that touches the run's files.
+
+Every file and every field may be missing: a run that was never scored still has a loss curve, and predictions without
+a Trainer's log are still worth looking at. A file that is there and broken is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from ..errors import SourceFormatError, SourceNotFoundError
+from ..jsonlines import read_jsonl
+from ..records import SceneObject
+
+METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
+"""The names of COCO caption evaluation, in its order."""
+
+HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
+"""Which metric stands for a system where one number is shown: the first of these that was measured."""
+
+_NO_METRIC = ("_runtime", "_per_second", "_loss", "_time", "_tokens")
+"""Ends of the names of what the Trainer logs at an evaluation beside its metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemScores:
+    """The corpus scores of one system.
+
+    Args:
+        name (`str`): "before", "after", "refined", or whatever the run called it.
+        scores (`Mapping[str, float]`): Metric to score, on the COCO scale (0..1, CIDEr 0..10).
+        intervals (`Mapping[str, tuple[float, float]]`): Metric to the ends of its 95 % bootstrap interval.
+        signature (`str`, *optional*): How the scores were computed.
+        unavailable (`Mapping[str, str]`): Metric to the reason why it could not be computed.
+    """
+
+    name: str
+    scores: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    signature: str | None = None
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One evaluated image.
+
+    Args:
+        image_id (`str`): Its name.
+        systems (`Mapping[str, str]`): System to its caption, in the order of the run.
+        references (`tuple[str, ...]`): What people wrote.
+        confidence (`float`, *optional*): Mean log-probability of the draft's tokens, at most 0.
+        image (`Path`, *optional*): The picture, where a copy is kept inside the run folder.
+        objects (`tuple[SceneObject, ...]`, *optional*): What is truly in the picture; `None` where unknown.
+        scores (`Mapping[str, Mapping[str, float]]`): System to metric to this image's score.
+        metadata (`Mapping[str, Any]`): Anything else that is known about the picture.
+    """
+
+    image_id: str
+    systems: Mapping[str, str]
+    references: tuple[str, ...] = ()
+    confidence: float | None = None
+    image: Path | None = None
+    objects: tuple[SceneObject, ...] | None = None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def caption(self) -> str:
+        """The caption of the last system: the one that the run would publish."""
+        return list(self.systems.values())[-1] if self.systems else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """Everything that the result files of a run folder say.
+
+    Args:
+        folder (`Path`): The run folder.
+        systems (`tuple[SystemScores, ...]`): In the order of the run.
+        comparisons (`tuple[Mapping[str, Any], ...]`): Paired tests: `system`, `baseline`, `metric`, `difference`,
+            `low`, `high`, `p_value`, `p_corrected`, `wins`, `ties`, `losses`.
+        examples (`tuple[Example, ...]`): The evaluated images.
+        log (`tuple[Mapping[str, Any], ...]`): The rows of the Trainer's `log_history`.
+        facts (`Mapping[str, Any]`): `run.json`.
+        people (`Mapping[str, Any]`): `human.json`, the summary of people's ratings.
+        ablation (`Mapping[str, Any]`): `ablation.json`.
+    """
+
+    folder: Path
+    systems: tuple[SystemScores, ...] = ()
+    comparisons: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[Example, ...] = ()
+    log: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    people: Mapping[str, Any] = field(default_factory=dict)
+    ablation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def system_names(self) -> list[str]:
+        """All systems that have scores or captions, in the order of the run."""
+        names = [system.name for system in self.systems]
+        for example in self.examples:
+            names.extend(name for name in example.systems if name not in names)
+        return names
+
+    @property
+    def headline_metric(self) -> str | None:
+        """The metric that stands for a system where one number is shown."""
+        measured = {metric for system in self.systems for metric in system.scores}
+        return next((metric for metric in HEADLINE_METRICS if metric in measured), None)
+
+
+def read_run(folder: str | os.PathLike) -> RunResults:
+    """Read the result files of a run folder (`docs/architecture.md`, "Files").
+
+    Args:
+        folder (`str` or `os.PathLike`): What `train`, `demo` or `evaluate` left behind.
+
+    Returns:
+        `RunResults`: What there is; what is missing is empty.
+
+    Raises:
+        SourceNotFoundError: There is no such folder, or no result file in it.
+        SourceFormatError: A result file is there and is not what it should be.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SourceNotFoundError(f"There is no run folder {str(folder)!r}.")
+    sources = ("coco_metrics.json", "predictions.jsonl", "trainer_state.json")
+    if not any((folder / name).is_file() for name in sources):
+        raise SourceNotFoundError(
+            f"{str(folder)!r} holds none of {', '.join(sources)}: there is nothing to report. "
+            "Name the folder that `blip-refine train`, `evaluate` or `demo` wrote."
+        )
+    metrics = _read_object(folder / "coco_metrics.json")
+    predictions = folder / "predictions.jsonl"
+    examples: tuple[Example, ...] = ()
+    if predictions.is_file():
+        rows = enumerate(read_jsonl(predictions), 1)
+        examples = tuple(_example(row, folder, f"{predictions}, row {number}") for number, row in rows)
+    log = _read_object(folder / "trainer_state.json").get("log_history", [])
+    return RunResults(
+        folder=folder,
+        systems=_systems(metrics, folder / "coco_metrics.json"),
+        comparisons=tuple(row for row in metrics.get("comparisons", []) if isinstance(row, Mapping)),
+        examples=examples,
+        log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
+        facts=_read_object(folder / "run.json"),
+        people=_read_object(folder / "human.json"),
+        ablation=_read_object(folder / "ablation.json"),
+    )
+
+
+def curve(run: RunResults, key: str) -> list[tuple[float, float]]:
+    """The points `(step, value)` of one quantity of the Trainer's log."""
+    rows = (row for row in run.log if is_number(row.get(key)) and is_number(row.get("step")))
+    return [(float(row["step"]), float(row[key])) for row in rows]
+
+
+def logged_metrics(run: RunResults) -> list[str]:
+    """The names under which the Trainer logged metrics of the evaluation set, in the order of their appearance."""
+    keys: dict[str, None] = {}
+    for row in run.log:
+        for key in row:
+            if key.startswith("eval_") and not key.endswith(_NO_METRIC) and curve(run, key):
+                keys[key] = None
+    return list(keys)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SourceFormatError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise SourceFormatError(f"{path} holds a {type(value).__name__}; a JSON object was expected.")
+    return value
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a finite number (JSON's `true` is none)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _systems(metrics: Mapping[str, Any], path: Path) -> tuple[SystemScores, ...]:
+    systems = metrics.get("systems")
+    if not systems:
+        # One model alone: its scores are the file's own.
+        systems = {"model": metrics} if any(is_number(metrics.get(name)) for name in METRICS) else {}
+    if not isinstance(systems, Mapping) or not all(isinstance(value, Mapping) for value in systems.values()):
+        raise SourceFormatError(f"{path}: 'systems' is not an object of objects, one for each system.")
+    return tuple(_system_scores(str(name), values) for name, values in systems.items())
+
+
+def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
+    intervals, unavailable = _object(values.get("intervals")), _object(values.get("unavailable"))
+    signature = values.get("signature")
+    return SystemScores(
+        name=name,
+        scores={metric: float(values[metric]) for metric in METRICS if is_number(values.get(metric))},
+        intervals={
+            str(metric): (float(ends["low"]), float(ends["high"]))
+            for metric, ends in intervals.items()
+            if isinstance(ends, Mapping) and is_number(ends.get("low")) and is_number(ends.get("high"))
+        },
+        signature=None if signature is None else str(signature),
+        unavailable={str(metric): str(reason) for metric, reason in unavailable.items()},
+    )
+
+
+def _example(row: Mapping[str, Any], folder: Path, where: str) -> Example:
+    if "image_id" not in row:
+        raise SourceFormatError(f"{where}: there is no 'image_id'.")
+    systems = row.get("systems") or ({"model": row["caption"]} if "caption" in row else {})
+    references, objects, scores = row.get("references") or [], row.get("objects"), row.get("scores") or {}
+    if not isinstance(systems, Mapping) or not isinstance(references, list) or not isinstance(scores, Mapping):
+        raise SourceFormatError(f"{where}: 'systems' and 'scores' are objects and 'references' is a list of captions.")
+    if objects is not None and not (isinstance(objects, list) and all(isinstance(item, Mapping) for item in objects)):
+        raise SourceFormatError(f'{where}: \'objects\' is a list of objects such as {{"name": "boat"}}.')
+    confidence = row.get("confidence")
+    return Example(
+        image_id=str(row["image_id"]),
+        systems={str(name): str(caption) for name, caption in systems.items()},
+        references=tuple(str(reference) for reference in references),
+        confidence=float(confidence) if is_number(confidence) else None,
+        image=_inside(folder, row.get("image")),
+        objects=None if objects is None else tuple(_scene_object(item) for item in objects),
+        scores={
+            str(system): {str(metric): float(value) for metric, value in values.items() if is_number(value)}
+            for system, values in scores.items()
+            if isinstance(values, Mapping)
+        },
+        metadata=_object(row.get("metadata")),
+    )
+
+
+def _scene_object(item: Mapping[str, Any]) -> SceneObject:
+    count = item.get("count", 1)
+    color, size = item.get("color"), item.get("size")
+    return SceneObject(
+        name=str(item.get("name", "")),
+        color=None if color is None else str(color),
+        size=None if size is None else str(size),
+        count=count if isinstance(count, int) else 1,
+    )
+
+
+def _inside(folder: Path, name: Any) -> Path | None:
+    """The picture that a row names. One outside the run folder is not shown: a result file may come from anywhere."""
+    if not isinstance(name, str) or not name:
+        return None
+    path = (folder / name).resolve()
+    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None

@@ -1,0 +1,86 @@
+"""The charts of the page, put together from what a run holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from . import charts
+from .results import METRICS, RunResults, curve, logged_metrics
+from .words import words_of
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A chart with what stands around it.
+
+    Args:
+        title (`str`): Above the chart.
+        svg (`Markup`): The chart.
+        legend (`tuple[tuple[str, str], ...]`): Names and their CSS classes, below the chart.
+    """
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def system_styles(names: list[str]) -> dict[str, str]:
+    """System to the CSS class of its colour; the first of several, the starting point, is grey."""
+    first = 0 if len(names) > 1 else 1
+    return {name: f"s{min(first + place, 5)}" for place, name in enumerate(names)}
+
+
+def training_charts(run: RunResults) -> list[Panel]:
+    """Loss and metric curves, from the Trainer's log."""
+    found: list[Panel] = []
+    named = (("training", "loss", "s0"), ("validation", "eval_loss", "s1"))
+    losses = [charts.Series(name, points, style) for name, key, style in named if (points := curve(run, key))]
+    if losses:
+        legend = tuple((line.name, line.style) for line in losses)
+        found.append(Panel("Loss", charts.line_chart(losses, "step", "loss", "Loss"), legend))
+    for key in logged_metrics(run):
+        name = key.removeprefix("eval_")
+        line = charts.Series(name, curve(run, key), "s1")
+        svg = charts.line_chart([line], "step", name, f"{name} on the validation set")
+        found.append(Panel(f"{name} (validation)", svg))
+    return found
+
+
+def score_charts(run: RunResults) -> list[Panel]:
+    """One chart a metric with every system and its interval."""
+    styles = system_styles(run.system_names)
+    found: list[Panel] = []
+    for metric in METRICS:
+        bars = []
+        for system in run.systems:
+            if metric in system.scores:
+                low, high = system.intervals.get(metric) or (None, None)
+                bars.append(charts.Bar(system.name, system.scores[metric], low, high, styles[system.name]))
+        if bars:
+            found.append(Panel(metric, charts.interval_chart(bars, metric)))
+    return found
+
+
+def distribution_charts(run: RunResults) -> list[Panel]:
+    """Histograms of caption length and confidence."""
+    styles = system_styles(run.system_names)
+    found: list[Panel] = []
+    lengths = [
+        (name, styles[name], [float(len(words_of(one.systems[name]))) for one in run.examples if name in one.systems])
+        for name in run.system_names
+    ]
+    lengths = [group for group in lengths if group[2]]
+    if lengths:
+        references = [float(len(words_of(text))) for one in run.examples for text in one.references]
+        if references:
+            lengths.append(("references", "s6", references))
+        svg = charts.histogram(lengths, "words in the caption", "Length of the captions")
+        found.append(Panel("Caption length", svg, tuple((name, style) for name, style, _ in lengths)))
+    confidences = [one.confidence for one in run.examples if one.confidence is not None]
+    if confidences:
+        name = "mean log-probability of the caption's tokens"
+        svg = charts.histogram([("drafts", "s1", confidences)], name, "Confidence of the captioner")
+        found.append(Panel("Confidence", svg))
+    return found

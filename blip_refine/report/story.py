@@ -1,0 +1,108 @@
+"""The first lines of the report: did it help? Said from measured differences alone, and no more than they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .results import RunResults, SystemScores, is_number
+
+SIGNIFICANCE = 0.05
+"""A difference counts where its corrected p-value is below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One system in the headline.
+
+    Args:
+        system (`str`): Its name.
+        metric (`str`): The metric shown.
+        value (`float`): Its corpus score.
+        interval (`tuple[float, float]`, *optional*): 95 % bootstrap interval of the score.
+        baseline (`str`, *optional*): The system it is compared with: the one before it.
+        difference (`float`, *optional*): Score minus the baseline's score.
+        difference_interval (`tuple[float, float]`, *optional*): Paired 95 % interval of the difference.
+        verdict (`str`, *optional*): "better", "worse" or "no clear difference"; `None` where it was not tested.
+    """
+
+    system: str
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    baseline: str | None = None
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+    verdict: str | None = None
+
+
+def verdict_of(row: Mapping[str, Any]) -> str | None:
+    """What a paired test says: "better", "worse", "no clear difference"; `None` where the row holds no p-value."""
+    p_value = row.get("p_corrected", row.get("p_value"))
+    difference = row.get("difference")
+    if not is_number(p_value) or not is_number(difference):
+        return None
+    if p_value >= SIGNIFICANCE:
+        return "no clear difference"
+    return "better" if difference > 0 else "worse"
+
+
+def comparison_of(run: RunResults, system: str, baseline: str, metric: str) -> Mapping[str, Any]:
+    """The paired test of two systems in one metric; empty where there is none."""
+    for row in run.comparisons:
+        if (row.get("system"), row.get("baseline"), row.get("metric")) == (system, baseline, metric):
+            return row
+    return {}
+
+
+def tiles(run: RunResults) -> list[Tile]:
+    """The headline metric of every system, each against the one before it."""
+    metric = run.headline_metric
+    if metric is None:
+        return []
+    shown, previous = [], None
+    for system in run.systems:
+        if metric not in system.scores:
+            continue
+        shown.append(_tile(run, system, previous, metric))
+        previous = system
+    return shown
+
+
+def _tile(run: RunResults, system: SystemScores, previous: SystemScores | None, metric: str) -> Tile:
+    value, interval = system.scores[metric], system.intervals.get(metric)
+    if previous is None:
+        return Tile(system.name, metric, value, interval)
+    row = comparison_of(run, system.name, previous.name, metric)
+    low, high = row.get("low"), row.get("high")
+    return Tile(
+        system=system.name,
+        metric=metric,
+        value=value,
+        interval=interval,
+        baseline=previous.name,
+        difference=value - previous.scores[metric],
+        difference_interval=(low, high) if is_number(low) and is_number(high) else None,
+        verdict=verdict_of(row),
+    )
+
+
+def sentence(run: RunResults, shown: list[Tile]) -> str:
+    """The answer to "did it help?" in plain words."""
+    if not shown:
+        return "This run holds no scores yet: what it does hold is shown below."
+    images = len(run.examples)
+    over = f" on {images} held-out images" if images else ""
+    if len(shown) == 1:
+        return f"{shown[0].metric} {shown[0].value:.3f}{over}."
+    parts = []
+    for tile in shown[1:]:
+        change = {
+            "better": f"{tile.system} is better than {tile.baseline}",
+            "worse": f"{tile.system} is worse than {tile.baseline}",
+            "no clear difference": f"between {tile.baseline} and {tile.system} there is no clear difference",
+        }.get(tile.verdict or "", f"from {tile.baseline} to {tile.system}")
+        parts.append(f"{change} ({tile.metric} {tile.difference:+.3f})")
+    text = "; ".join(parts) + over + "."
+    return text[0].upper() + text[1:]

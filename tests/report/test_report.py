@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blip_refine.errors import SourceFormatError, SourceNotFoundError
+from blip_refine.report.report import write_report
+
+
+class Page(HTMLParser):
+    """Elements and text of a page, and a check that every element is closed in order."""
+
+    VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def edit(path: Path, change) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_page_holds_everything_of_a_run(run):
+    page = write_report(run)
+    assert page == run / "report" / "index.html"
+    found = Page(page.read_text(encoding="utf-8"))
+    for heading in ("Scores", "Training", "Captions at a glance", "Pictures", "The run"):
+        assert heading in found.text
+    assert "After is better than before (CIDEr +1.800)" in found.text
+    assert "between after and refined there is no clear difference" in found.text
+    assert "METEOR was not computed: there is no Java" in found.text
+    assert "0.612–0.748" in found.text, "intervals stand under the scores"
+    pictures = found.all("img")
+    assert len(pictures) == 12
+    assert all(picture["src"].startswith("data:image/") for picture in pictures)
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert [picture["alt"] for picture in pictures] == [row["caption"] for row in rows]
+    for name in ("loss", "metrics", "scores", "lengths", "confidence"):
+        with Image.open(run / "report" / f"{name}.png") as plot:
+            assert plot.width > 500
+
+
+def test_page_loads_nothing_from_outside(run):
+    text = write_report(run, plots=False).read_text(encoding="utf-8")
+    found = Page(text)
+    for _, attributes in found.elements:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), f"{name}={value}"
+    assert not re.search(r"url\(|@import|https?://", text)
+    policy = found.all("meta")[1]["content"]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+
+
+def test_text_from_data_is_never_markup(run):
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} </style>'
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows[0] |= {"image_id": evil, "caption": evil, "references": [evil], "systems": {evil: evil, "after": evil}}
+    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def plant(metrics):
+        metrics["systems"][evil] = metrics["systems"].pop("before") | {"signature": evil, "unavailable": {evil: evil}}
+        metrics["comparisons"][0] |= {"system": evil, "metric": evil}
+
+    edit(run / "coco_metrics.json", plant)
+    edit(run / "run.json", lambda facts: facts.update({evil: evil, "versions": {evil: evil}}))
+    edit(run / "trainer_state.json", lambda state: state["log_history"].append({"step": 1, f"eval_{evil}": 1.0}))
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    assert len(found.all("script")) == 1 and len(found.all("style")) == 1
+    assert not any("onerror" in attributes for _, attributes in found.elements)
+    assert all(picture["src"].startswith("data:") for picture in found.all("img"))
+    assert "{{ 7 * 7 }}" in found.text
+
+
+@pytest.mark.parametrize("missing", ["coco_metrics.json", "predictions.jsonl", "trainer_state.json", "run.json"])
+def test_a_missing_file_costs_only_its_part(run, missing):
+    (run / missing).unlink()
+    Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kept", ["coco_metrics.json", "predictions.jsonl", "trainer_state.json"])
+def test_one_file_is_enough(run, kept):
+    for path in run.glob("*.json*"):
+        if path.name != kept:
+            path.unlink()
+    Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+
+
+def test_single_model_without_systems(run):
+    edit(run / "coco_metrics.json", lambda metrics: (metrics.pop("systems"), metrics.pop("comparisons")))
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    kept = [{"image_id": row["image_id"], "caption": row["caption"]} for row in rows]
+    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    assert "CIDEr 2.160 on 12 held-out images." in found.text
+
+
+def test_broken_picture_and_picture_outside_the_run(run, tmp_path):
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    (run / rows[0]["image"]).write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    rows[1]["image"] = "../secret.png"
+    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(Page(write_report(run, plots=False).read_text(encoding="utf-8")).all("img")) == 10
+
+
+def test_gallery_is_bounded_and_keeps_the_extremes(run):
+    found = Page(write_report(run, max_pictures=8, plots=False).read_text(encoding="utf-8"))
+    cards = [attributes for attributes in found.all("li") if attributes.get("class") == "card"]
+    assert len(cards) == 8
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    gains = [row["scores"]["refined"]["CIDEr"] - row["scores"]["before"]["CIDEr"] for row in rows]
+    shown = [float(card["data-gain"]) for card in cards]
+    assert max(shown) == pytest.approx(max(gains)) and min(shown) == pytest.approx(min(gains))
+    assert "8 of 12 evaluated images" in found.text
+
+
+def test_same_files_give_the_same_page(run):
+    first = write_report(run, plots=False).read_bytes()
+    assert write_report(run, plots=False).read_bytes() == first
+
+
+def test_nothing_to_report_says_what_to_name(tmp_path):
+    with pytest.raises(SourceNotFoundError, match="There is no run folder"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(SourceNotFoundError, match="blip-refine train"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("coco_metrics.json", "{", "is not JSON"),
+        ("coco_metrics.json", "[]", "a JSON object was expected"),
+        ("coco_metrics.json", '{"systems": {"a": 3}}', "'systems' is not an object of objects"),
+        ("predictions.jsonl", '{"caption": "a"}', "row 1: there is no 'image_id'"),
+        ("predictions.jsonl", '{"image_id": 1, "references": "a"}', "'references' is a list"),
+        ("predictions.jsonl", '{"image_id": 1, "objects": ["a"]}', "'objects' is a list of objects"),
+    ],
+)
+def test_broken_file_is_named(run, name, content, message):
+    (run / name).write_text(content)
+    with pytest.raises(SourceFormatError, match=message):
+        write_report(run, plots=False)
+
+
+def test_report_loads_no_model_library(run):
+    code = f"""import sys
+from blip_refine.report.report import write_report
+write_report({str(run)!r}, plots=False)
+assert not {{"torch", "transformers"}} & set(sys.modules)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
