@@ -1,0 +1,89 @@
+"""`BlipCaptionDataset`: images with all their captions, as a map-style dataset for the Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from ..errors import DataError, ImageDecodeError
+from ..records import CaptionRecord
+from .images import load_image
+from .sources import load_source
+
+
+class BlipCaptionDataset(Dataset):
+    """Captioned images, one item an *image*: its captions always travel together.
+
+    There is no item for a single caption, so a split by caption row, which puts every test photo into training, cannot
+    be expressed. Images stay as they are stored until a worker asks for them.
+
+    Args:
+        records (`Iterable[CaptionRecord]`): The images.
+        transform (`Callable`, *optional*): Takes and returns `(picture, captions)`: a `PIL.Image.Image` and a tuple
+            of `str`. For augmentation; applied each time an item is read.
+
+    Raises:
+        DataError: There are no images, or two have one `image_id`.
+
+    Example:
+        ```python
+        >>> from blip_refine import BlipCaptionDataset
+        >>> train = BlipCaptionDataset.from_source("scenes:everyday", split="train", count=20)
+        >>> len(train), len(train[0]["captions"])
+        (20, 5)
+        ```
+    """
+
+    def __init__(self, records: Iterable[CaptionRecord], transform: Callable | None = None):
+        self.records = list(records)
+        self.transform = transform
+        if not self.records:
+            raise DataError("A dataset needs at least one image; there is none.")
+        seen: set[str] = set()
+        for record in self.records:
+            if record.image_id in seen:
+                raise DataError(
+                    f"The image {record.image_id!r} is there twice. An image is one record with all its captions."
+                )
+            seen.add(record.image_id)
+
+    @classmethod
+    def from_source(cls, source: Any, *, split: str | None = None, transform: Callable | None = None, **options):
+        """Read a dataset from wherever it is.
+
+        Args:
+            source (`str`, `os.PathLike` or `datasets.Dataset`): The name of a dataset ("flickr8k", "scenes:everyday"),
+                a folder of pictures, a file of captions, an id on the Hub, or a dataset in memory.
+            split (`str`, *optional*): "train", "validation" or "test".
+            transform (`Callable`, *optional*): See the class.
+            **options: Handed on to [`load_source`]: `data_dir`, column names, and what the source itself takes.
+        """
+        return cls(load_source(source, split=split, **options), transform=transform)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """An image and its captions.
+
+        Returns:
+            `dict`: `image` (`PIL.Image.Image` in RGB, or `None` where it cannot be decoded), `captions` (`tuple` of
+            `str`), `image_id` (`str`), `index` (`int`), and `error` (`str`, *optional*) saying why there is no image.
+        """
+        record = self.records[index]
+        item = {"captions": record.captions, "image_id": record.image_id, "index": index}
+        try:
+            image = load_image(record.image)
+        except ImageDecodeError as error:
+            # One broken file among a million must not end a training run; the collator leaves it out and says so.
+            return {**item, "image": None, "error": str(error)}
+        if self.transform is not None:
+            image, item["captions"] = self.transform(image, record.captions)
+        return {**item, "image": image}
+
+    @property
+    def references(self) -> dict[str, list[str]]:
+        """The captions by `image_id`, as the scorers take them."""
+        return {record.image_id: list(record.captions) for record in self.records}
