@@ -8,6 +8,7 @@ implementation only writes `propose`.
 from __future__ import annotations
 
 import inspect
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,8 +64,10 @@ class Refiner:
     """Improves captions. Subclass it and write `propose`, or override `refine` altogether.
 
     Args:
-        guards (`Guards`, *optional*): What an answer must pass. `None` lets every answer through.
-        cache (`AnswerCache`, *optional*): Where answers are kept between runs.
+        guards (`Guards`, `str` or `bool`, *optional*): What an answer must pass: guards, their names ("form,facts"),
+            or `True` for the default ones. `None` lets every answer through.
+        cache (`AnswerCache`, `str` or `os.PathLike`, *optional*): Where answers are kept between runs, or the path
+            of its file.
         retries (`int`, defaults to 1): How often a rejected answer is asked for again, with the reason.
     """
 
@@ -74,10 +77,18 @@ class Refiner:
     asks_again: bool = True
     """Whether a second answer can differ from the first. If not, a rejected answer is not asked for again."""
 
-    def __init__(self, *, guards: Guards | None = None, cache: AnswerCache | None = None, retries: int = 1):
+    def __init__(
+        self,
+        *,
+        guards: Guards | str | bool | None = None,
+        cache: AnswerCache | str | os.PathLike | None = None,
+        retries: int = 1,
+    ):
         if retries < 0:
             raise ConfigurationError(f"`retries` counts how often to ask again, and cannot be {retries}.")
-        self.guards, self.cache, self.retries = guards, cache, retries
+        self.guards = None if guards is None else _as_guards(guards)
+        self.cache = None if cache is None else _as_cache(cache)
+        self.retries = retries
 
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> Sequence[Proposal]:
         """Answer `requests`, in their order.
@@ -231,6 +242,18 @@ class Refiner:
 
 RefinerLike = Refiner | str | Callable[[RefineRequest], str | None]
 """What may stand for a refiner: one, its name ("rules>consensus"), or a function from a request to a caption."""
+
+
+def _as_guards(guards: Guards | str | bool) -> Guards | None:
+    from .guards import as_guards
+
+    return as_guards(guards)
+
+
+def _as_cache(cache: AnswerCache | str | os.PathLike) -> AnswerCache:
+    from .cache import AnswerCache
+
+    return cache if isinstance(cache, AnswerCache) else AnswerCache(cache)
 
 
 def _add_up(before: Proposal | None, now: Proposal) -> Proposal:

@@ -87,7 +87,7 @@ class FunctionRefiner(Refiner):
     def __init__(self, function: Callable[[RefineRequest], str | None], name: str | None = None, **options: Any):
         super().__init__(**options)
         self.function = function
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
 
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
         answers = [self.function(request) for request in requests]
