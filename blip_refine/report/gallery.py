@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from ..evaluation.evaluator import spread
 from .results import Example, RunResults
 from .words import Word, mark_caption, mark_reference, words_of
 
@@ -67,8 +67,11 @@ def build_cards(run: RunResults, metric: str | None, limit: int) -> list[Card]:
         limit (`int`): At most so many. Where there are more, those that gained and lost most are shown and the rest is
             taken at equal distances, so that the gallery stays typical.
     """
-    chosen = choose(run.examples, metric, limit)
-    return [_card(number, run.examples[number], metric) for number in chosen]
+    pictured = [number for number, example in enumerate(run.examples) if example.image is not None]
+    # Where only some pictures were kept beside the results, it is those that are worth showing.
+    shown = pictured or list(range(len(run.examples)))
+    places = spread([gain_of(run.examples[number], metric) for number in shown], limit)
+    return [_card(shown[place], run.examples[shown[place]], metric) for place in places]
 
 
 def gain_of(example: Example, metric: str | None) -> float | None:
@@ -78,20 +81,6 @@ def gain_of(example: Example, metric: str | None) -> float | None:
         return None
     first, last = (example.scores.get(name, {}).get(metric) for name in (names[0], names[-1]))
     return None if first is None or last is None else last - first
-
-
-def choose(examples: Sequence[Example], metric: str | None, limit: int) -> list[int]:
-    """The places of the examples to show, ascending."""
-    if len(examples) <= limit:
-        return list(range(len(examples)))
-    gains = [(gain, place) for place, example in enumerate(examples) if (gain := gain_of(example, metric)) is not None]
-    gains.sort()
-    share = limit // 4
-    chosen = {place for _, place in gains[:share]} | {place for _, place in gains[len(gains) - share :]}
-    rest = [place for place in range(len(examples)) if place not in chosen]
-    wanted = limit - len(chosen)
-    chosen.update(rest[step * len(rest) // wanted] for step in range(wanted))
-    return sorted(chosen)
 
 
 def _card(number: int, example: Example, metric: str | None) -> Card:

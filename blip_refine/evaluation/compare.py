@@ -1,0 +1,234 @@
+"""`compare_systems`: any number of captioners on the same images and references, with intervals and paired tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigurationError, MetricError
+from ..metrics.score import CaptionScores, metric_names, score_captions
+from ..records import Caption, CaptionRecord
+from .evaluator import System, captions_of, read_references, write_results
+from .significance import PairedTest, compare_scores
+
+HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
+"""Which metric stands for a system where one number is shown: the first of these that was computed."""
+
+SLOW_METRICS = ("METEOR", "SPICE")
+"""Run by another program; computed with all references only."""
+
+
+@dataclass(frozen=True)
+class SystemComparison:
+    """Systems on the same images and references.
+
+    Args:
+        scores (`dict[str, CaptionScores]`): System to its scores, in the order given; with intervals.
+        tests (`tuple[PairedTest, ...]`): Every pair of systems in every metric, corrected for their number.
+        captions (`dict[str, dict[str, Caption]]`): System to image id to what it said.
+        references (`dict[str, tuple[str, ...]]`): Image id to what people wrote.
+        single_reference (`dict[str, CaptionScores]`): System to its scores against the first reference of each image
+            alone; empty where images have one reference anyway.
+        skipped (`dict[str, str]`): Images that a system could not read, with the reason; they count for no system.
+    """
+
+    scores: dict[str, CaptionScores]
+    tests: tuple[PairedTest, ...]
+    captions: dict[str, dict[str, Caption]] = field(repr=False)
+    references: dict[str, tuple[str, ...]] = field(repr=False)
+    single_reference: dict[str, CaptionScores] = field(default_factory=dict, repr=False)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The names of the systems, in the order given."""
+        return tuple(self.scores)
+
+    @property
+    def headline_metric(self) -> str | None:
+        """The metric that stands for a system where one number is shown."""
+        computed = {metric for scores in self.scores.values() for metric in scores.corpus}
+        return next((metric for metric in HEADLINE_METRICS if metric in computed), None)
+
+    def test(self, system: str, baseline: str, metric: str) -> PairedTest:
+        """The paired test of two systems in one metric.
+
+        Raises:
+            ConfigurationError: No such test was made.
+        """
+        for test in self.tests:
+            if (test.system, test.baseline, test.metric) == (system, baseline, metric):
+                return test
+        raise ConfigurationError(f"{system!r} was not tested against {baseline!r} in {metric!r}.")
+
+    def gains(self, metric: str | None = None) -> dict[str, float]:
+        """Image id to the score of the last system minus that of the first; empty for a single system.
+
+        Args:
+            metric (`str`, *optional*): By default the headline metric.
+        """
+        metric = metric or self.headline_metric
+        if len(self.scores) < 2 or metric is None:
+            return {}
+        first, last = self.scores[self.systems[0]].per_image, self.scores[self.systems[-1]].per_image
+        if metric not in first or metric not in last:
+            return {}
+        return {image_id: last[metric][image_id] - first[metric][image_id] for image_id in self.references}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `predictions.jsonl`, in the order of the references."""
+        final = self.systems[-1]
+        rows = []
+        for image_id, references in self.references.items():
+            row: dict[str, Any] = {
+                "image_id": image_id,
+                "caption": self.captions[final][image_id].text,
+                "references": list(references),
+                "systems": {name: captions[image_id].text for name, captions in self.captions.items()},
+                "scores": {
+                    name: {metric: round(values[image_id], 6) for metric, values in scores.per_image.items()}
+                    for name, scores in self.scores.items()
+                },
+            }
+            # A refiner has no confidence of its own: it is the captioner's, in the draft that was refined.
+            known = [captions[image_id].confidence for captions in reversed(self.captions.values())]
+            confidence = next((value for value in known if value is not None), None)
+            if confidence is not None:
+                row["confidence"] = confidence
+            rows.append(row)
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of `coco_metrics.json`: the last system's scores, then all `systems`, then `comparisons`."""
+        systems = {}
+        for name, scores in self.scores.items():
+            systems[name] = scores.to_dict()
+            if name in self.single_reference:
+                systems[name]["single_reference"] = self.single_reference[name].to_dict()
+        value = {**self.scores[self.systems[-1]].to_dict(), "images": len(self.references), "systems": systems}
+        if self.tests:
+            value["comparisons"] = [test.to_dict() for test in self.tests]
+        if self.skipped:
+            value["skipped"] = self.skipped
+        return value
+
+
+def compare_systems(
+    systems: Mapping[str, System],
+    references: str | os.PathLike | Mapping[str, Sequence[str]] | Iterable[CaptionRecord],
+    *,
+    metrics: Sequence[str] | None = None,
+    pairs: str | Sequence[tuple[str, str]] = "all",
+    resamples: int = 1000,
+    trials: int | None = None,
+    seed: int = 0,
+    single_reference: bool = True,
+    common_only: bool = False,
+    batch_size: int = 32,
+    output_dir: str | os.PathLike | None = None,
+) -> SystemComparison:
+    """Score systems on the same images and references, and test every difference.
+
+    Args:
+        systems (`Mapping[str, System]`): Name to system, the baseline first: a file of predictions, a model (a
+            folder, a Hub id or "starter"; `"model > refiner"` for refined captions), captions by image id, or
+            anything that is called with a list of images and answers with a list of captions.
+        references (`str`, `os.PathLike`, `Mapping` or `Iterable[CaptionRecord]`): What people wrote: a JSON Lines file
+            with `image_id` and `captions`, the same in memory, or a dataset. Models need a dataset: it has the images.
+        metrics (`Sequence[str]`, *optional*): By default all of COCO's that can be computed.
+        pairs (`str` or `Sequence[tuple[str, str]]`, defaults to `"all"`): Which systems to test against each other;
+            see [`compare_scores`].
+        resamples (`int`, defaults to 1000): Bootstrap resamples for each interval.
+        trials (`int`, *optional*): Random swaps for each p-value; by default at least 10,000.
+        seed (`int`, defaults to 0): Of both.
+        single_reference (`bool`, defaults to `True`): Score against the first reference alone too.
+        common_only (`bool`, defaults to `False`): Use the images that all systems and the references share, instead
+            of refusing sets that differ.
+        batch_size (`int`, defaults to 32): Images handed to a model at once.
+        output_dir (`str` or `os.PathLike`, *optional*): Where to write `coco_metrics.json`, `predictions.jsonl` and
+            pictures, from which `write_report` makes its page.
+
+    Returns:
+        `SystemComparison`: Scores, tests, captions.
+
+    Raises:
+        ConfigurationError: There is no system, or a model and no images.
+        MetricError: Systems and references are not about the same images.
+
+    Example:
+        ```python
+        >>> from blip_refine import compare_systems
+        >>> references = {"1.jpg": ["a dog runs"], "2.jpg": ["a red ball"], "3.jpg": ["two cats sleep"]}
+        >>> before = {"1.jpg": "a cat", "2.jpg": "a ball", "3.jpg": "two cats"}
+        >>> after = {"1.jpg": "a dog runs", "2.jpg": "a red ball", "3.jpg": "two cats sleep"}
+        >>> comparison = compare_systems({"before": before, "after": after}, references, metrics=["Bleu", "CIDEr"])
+        >>> comparison.test("after", "before", "Bleu_1").wins
+        3
+        ```
+    """
+    if not systems:
+        raise ConfigurationError("There is no system to compare; give at least one.")
+    records, known = _references(references)
+    captions = {name: captions_of(system, records, batch_size=batch_size) for name, system in systems.items()}
+    if common_only:
+        shared = set(known).intersection(*captions.values())
+        if not shared:
+            raise MetricError("The systems and the references have no image in common: their image ids differ.")
+        known = {image_id: texts for image_id, texts in known.items() if image_id in shared}
+        captions = {
+            name: {image_id: caption for image_id, caption in held.items() if image_id in shared}
+            for name, held in captions.items()
+        }
+    skipped = {
+        image_id: caption.error
+        for held in captions.values()
+        for image_id, caption in held.items()
+        if caption.error is not None
+    }
+    if skipped:
+        known = {image_id: texts for image_id, texts in known.items() if image_id not in skipped}
+        captions = {
+            name: {image_id: caption for image_id, caption in held.items() if image_id not in skipped}
+            for name, held in captions.items()
+        }
+        if not known:
+            raise MetricError(f"Not one image could be captioned; the first: {next(iter(skipped.values()))}")
+    resampled = resamples if len(known) > 1 else 0
+    names = metric_names(metrics)
+    scores = {
+        name: score_captions(_texts(held), known, names, allow_empty=True, bootstrap=resampled, seed=seed)
+        for name, held in captions.items()
+    }
+    single = {}
+    fast = [name for name in names if name not in SLOW_METRICS]
+    if single_reference and fast and any(len(texts) > 1 for texts in known.values()):
+        first = {image_id: texts[:1] for image_id, texts in known.items()}
+        single = {
+            name: score_captions(_texts(held), first, fast, allow_empty=True, bootstrap=resampled, seed=seed)
+            for name, held in captions.items()
+        }
+    tests: tuple[PairedTest, ...] = ()
+    if resampled and len(scores) > 1:
+        tests = compare_scores(scores, pairs=pairs, resamples=resamples, trials=trials, seed=seed)
+    comparison = SystemComparison(scores, tests, captions, known, single, skipped)
+    if output_dir is not None:
+        write_results(output_dir, comparison.to_dict(), comparison.rows(), records or (), gains=comparison.gains())
+    return comparison
+
+
+def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
+    return {image_id: caption.text for image_id, caption in captions.items()}
+
+
+def _references(source: Any) -> tuple[list[CaptionRecord] | None, dict[str, tuple[str, ...]]]:
+    """The images, where there are any, and their references."""
+    if isinstance(source, (str, os.PathLike)):
+        return None, read_references(source)
+    if isinstance(source, Mapping):
+        return None, {str(image_id): tuple(texts) for image_id, texts in source.items()}
+    records = list(getattr(source, "records", source))
+    if not all(isinstance(record, CaptionRecord) for record in records):
+        raise ConfigurationError("References are a file, captions by image id, or a dataset of CaptionRecord.")
+    return records, {record.image_id: record.captions for record in records}

@@ -1,0 +1,219 @@
+"""From a captioner, or a file of its captions, to captions by image; and from scores to the files of a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
+from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
+from ..records import Caption, CaptionRecord, ImageInput
+
+Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
+"""Anything that is called with images and answers with their captions, in the same order."""
+
+System = str | os.PathLike | Mapping[str, "Caption | str"] | Captioner
+"""What can be scored: a file of predictions; a model (folder, Hub id, "starter"), with `> refiner` behind it where its
+captions are to be refined; captions by image id; or a captioner."""
+
+KEPT_PIXELS = 640
+"""Longest side, in pixels, of the pictures kept beside the results: enough for any screen, without photo metadata."""
+
+
+def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
+    """Captions by image id from a file.
+
+    Args:
+        path (`str` or `os.PathLike`): JSON Lines with `image_id` and `caption` (and, where known, `draft` and
+            `confidence`), or a JSON list of such objects (the COCO results format).
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        SourceFormatError: A row lacks its id or caption, or an image is there twice.
+    """
+    captions: dict[str, Caption] = {}
+    for number, row in enumerate(_rows(Path(path)), 1):
+        if "image_id" not in row or not isinstance(row.get("caption"), str):
+            raise SourceFormatError(f"{path}, row {number}: a prediction has an 'image_id' and a 'caption'.")
+        image_id = str(row["image_id"])
+        if image_id in captions:
+            raise SourceFormatError(f"{path}, row {number}: the image {image_id!r} has a caption already.")
+        captions[image_id] = Caption(
+            text=row["caption"],
+            draft=str(row.get("draft") or row["caption"]),
+            confidence=row.get("confidence"),
+            refined=bool(row.get("refined", False)),
+            reason=row.get("reason"),
+            image_id=image_id,
+            error=row.get("error"),
+        )
+    return captions
+
+
+def read_references(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
+    """Reference captions by image id from JSON Lines with `image_id` and `captions` (or `references`).
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        SourceFormatError: A row is not what it should be.
+    """
+    references: dict[str, tuple[str, ...]] = {}
+    for number, row in enumerate(_rows(Path(path)), 1):
+        captions = row.get("captions", row.get("references"))
+        if "image_id" not in row or not isinstance(captions, list):
+            raise SourceFormatError(f"{path}, row {number}: references have an 'image_id' and a list of 'captions'.")
+        references[str(row["image_id"])] = tuple(str(caption) for caption in captions)
+    return references
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    if path.suffix.lower() != ".json":
+        return read_jsonl(path)
+    if not path.is_file():
+        raise SourceNotFoundError(f"There is no file {str(path)!r}.")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SourceFormatError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SourceFormatError(f"{path}: expected a list of objects, one for each image.")
+    return rows
+
+
+def captions_of(
+    system: System, records: Sequence[CaptionRecord] | None = None, *, batch_size: int = 32
+) -> dict[str, Caption]:
+    """What a system says about each image.
+
+    Args:
+        system (`System`): A file, a model, captions by image id, or a callable.
+        records (`Sequence[CaptionRecord]`, *optional*): The images, for a system that has to look at them.
+        batch_size (`int`, defaults to 32): Images handed to a callable at once.
+
+    Raises:
+        ConfigurationError: The system has to look at images, and there are none.
+        DataError: A callable gave another number of captions than it was given images.
+    """
+    if isinstance(system, Mapping):
+        return {str(image_id): _as_caption(caption, str(image_id)) for image_id, caption in system.items()}
+    if isinstance(system, (str, os.PathLike)):
+        path = Path(system)
+        if path.suffix.lower() in (".jsonl", ".json"):
+            return read_predictions(path)
+        system = load_system(str(system))
+    if not records:
+        raise ConfigurationError("A model can only be scored on images: name a dataset, not a file of references.")
+    captions: dict[str, Caption] = {}
+    for start in range(0, len(records), batch_size):
+        batch = records[start : start + batch_size]
+        answers = list(system([record.image for record in batch]))
+        if len(answers) != len(batch):
+            raise DataError(f"A system gave {len(answers)} captions for {len(batch)} images.")
+        for record, answer in zip(batch, answers, strict=True):
+            captions[record.image_id] = _as_caption(answer, record.image_id)
+    return captions
+
+
+def _as_caption(caption: Caption | str, image_id: str) -> Caption:
+    return Caption(text=caption, draft=caption, image_id=image_id) if isinstance(caption, str) else caption
+
+
+def load_system(spec: str) -> Callable[[Sequence[ImageInput]], Sequence[Caption]]:
+    """A captioner from its name.
+
+    Args:
+        spec (`str`): A folder, a Hub id or "starter", alone or with a refiner behind `>` ("runs/demo > rules").
+    """
+    from ..pipeline import CaptionPipeline
+
+    model, _, refiner = (part.strip() for part in spec.partition(">"))
+    return CaptionPipeline.from_pretrained(model, refiner=refiner or None)
+
+
+def spread(gains: Sequence[float | None], limit: int) -> list[int]:
+    """Which images to show where there are too many: half of them the extremes, half at equal distances.
+
+    Args:
+        gains (`Sequence[float | None]`): Of each image, the score of the last system minus that of the first.
+        limit (`int`): How many to show.
+
+    Returns:
+        `list[int]`: Their places, ascending.
+    """
+    if len(gains) <= limit:
+        return list(range(len(gains)))
+    known = sorted((gain, place) for place, gain in enumerate(gains) if gain is not None)
+    share = min(limit // 4, len(known) // 2)
+    chosen = {place for _, place in known[:share]} | {place for _, place in known[len(known) - share :]}
+    rest = [place for place in range(len(gains)) if place not in chosen]
+    wanted = limit - len(chosen)
+    chosen.update(rest[step * len(rest) // wanted] for step in range(wanted))
+    return sorted(chosen)
+
+
+def write_results(
+    folder: str | os.PathLike,
+    metrics: Mapping[str, Any],
+    rows: Iterable[Mapping[str, Any]],
+    records: Iterable[CaptionRecord] = (),
+    *,
+    gains: Mapping[str, float] | None = None,
+    max_pictures: int = 200,
+) -> Path:
+    """Write `coco_metrics.json`, `predictions.jsonl` and `images/` of a run folder.
+
+    Args:
+        folder (`str` or `os.PathLike`): The run folder; made if need be.
+        metrics (`Mapping[str, Any]`): What goes into `coco_metrics.json`.
+        rows (`Iterable[Mapping[str, Any]]`): What goes into `predictions.jsonl`, a row an image.
+        records (`Iterable[CaptionRecord]`, *optional*): The images: their pictures, true objects and metadata are
+            added to the rows.
+        gains (`Mapping[str, float]`, *optional*): Image id to how much it gained; see `max_pictures`.
+        max_pictures (`int`, defaults to 200): At most so many pictures are kept, made smaller where they are large:
+            the images that gained and lost most, and the rest at equal distances.
+
+    Returns:
+        `Path`: `coco_metrics.json`.
+    """
+    folder, gains = Path(folder), gains or {}
+    by_id = {record.image_id: record for record in records}
+    full = []
+    for row in rows:
+        record = by_id.get(row["image_id"])
+        full.append(dict(row) if record is None else {**row, **_known_of(record)})
+    for place in spread([gains.get(row["image_id"]) for row in full], max_pictures):
+        record = by_id.get(full[place]["image_id"])
+        if record is not None:
+            full[place]["image"] = _keep_picture(record, folder, place)
+    write_jsonl(folder / "predictions.jsonl", full)
+    write_json(folder / "coco_metrics.json", dict(metrics))
+    return folder / "coco_metrics.json"
+
+
+def _known_of(record: CaptionRecord) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if record.objects is not None:
+        fields = ("name", "color", "size", "count")
+        known["objects"] = [
+            {field: value for field in fields if (value := getattr(item, field)) is not None}
+            for item in record.objects
+        ]
+    if record.metadata:
+        known["metadata"] = dict(record.metadata)
+    return known
+
+
+def _keep_picture(record: CaptionRecord, folder: Path, place: int) -> str:
+    from ..data.images import load_image
+
+    picture = load_image(record.image)
+    # Drawings and small pictures stay as they are; photos are kept at the size at which they are looked at.
+    small = max(picture.size) <= 128
+    picture.thumbnail((KEPT_PIXELS, KEPT_PIXELS))
+    name = f"images/{place:05d}.{'png' if small else 'jpg'}"
+    with atomic_write(folder / name, "wb") as file:
+        picture.save(file, "PNG" if small else "JPEG", **({} if small else {"quality": 88}))
+    return name
