@@ -49,8 +49,12 @@ class CaptionCollator:
         if self.captions_per_image != "all":
             self.captions_per_image = int(self.captions_per_image)
             if self.captions_per_image < 1:
-                raise ConfigurationError(f"captions_per_image must be 'all' or at least 1, not {self.captions_per_image}.")
-        prompt_ids = self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"] if self.prompt else []
+                raise ConfigurationError(
+                    f"captions_per_image must be 'all' or at least 1, not {self.captions_per_image}."
+                )
+        prompt_ids = (
+            self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"] if self.prompt else []
+        )
         self.prompt_length = len(prompt_ids)
         if self.max_txt_len < self.prompt_length + 3:
             raise ConfigurationError(

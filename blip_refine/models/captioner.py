@@ -119,7 +119,9 @@ def explain_loading_error(name_or_path: str | os.PathLike, error: Exception) -> 
             f"The folder {str(path)!r} is not a whole BLIP checkpoint ({_first_line(error)}). It holds: {found}. "
             "Needed are config.json, model.safetensors and the processor's files."
         )
-    looks_like_path = path.is_absolute() or str(name_or_path).startswith((".", "~")) or str(name_or_path).count("/") > 1
+    looks_like_path = (
+        path.is_absolute() or str(name_or_path).startswith((".", "~")) or str(name_or_path).count("/") > 1
+    )
     if looks_like_path:
         return f"There is no folder {str(name_or_path)!r}."
     text = str(error).lower()

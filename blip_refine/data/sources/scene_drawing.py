@@ -129,14 +129,18 @@ def umbrella(pen: Pen, x: float, y: float, s: float, fill: RGB) -> None:
 
 def cup(pen: Pen, x: float, y: float, s: float, fill: RGB) -> None:
     pen.draw.arc([x + s * 0.3, y - s * 0.4, x + s * 1.1, y + s * 0.5], 0, 360, fill=pen.outline, width=pen.width * 2)
-    pen.shape([(x - s * 0.8, y - s * 0.7), (x + s * 0.8, y - s * 0.7), (x + s * 0.6, y + s), (x - s * 0.6, y + s)], fill)
+    pen.shape(
+        [(x - s * 0.8, y - s * 0.7), (x + s * 0.8, y - s * 0.7), (x + s * 0.6, y + s), (x - s * 0.6, y + s)], fill
+    )
     pen.oval(x - s * 0.8, y - s * 0.95, x + s * 0.8, y - s * 0.45, (225, 220, 210))
 
 
 def rocket(pen: Pen, x: float, y: float, s: float, fill: RGB) -> None:
     pen.shape([(x - s * 0.25, y + s * 0.6), (x + s * 0.25, y + s * 0.6), (x, y + s * 1.1)], (250, 180, 40))
     for side in (-1, 1):
-        pen.shape([(x + side * s * 0.4, y), (x + side * s * 0.85, y + s * 0.75), (x + side * s * 0.4, y + s * 0.6)], fill)
+        pen.shape(
+            [(x + side * s * 0.4, y), (x + side * s * 0.85, y + s * 0.75), (x + side * s * 0.4, y + s * 0.6)], fill
+        )
     pen.shape([(x - s * 0.42, y - s * 0.3), (x, y - s * 1.1), (x + s * 0.42, y - s * 0.3)], STEEL)
     pen.box(x - s * 0.42, y - s * 0.3, x + s * 0.42, y + s * 0.65, fill)
     pen.oval(x - s * 0.2, y - s * 0.1, x + s * 0.2, y + s * 0.3, GLASS)
@@ -149,7 +153,9 @@ def robot(pen: Pen, x: float, y: float, s: float, fill: RGB) -> None:
     pen.box(x - s * 0.6, y - s * 0.3, x + s * 0.6, y + s * 0.55, fill)
     pen.box(x - s * 0.4, y - s * 0.95, x + s * 0.4, y - s * 0.3, fill)
     for side in (-1, 1):
-        pen.oval(x + side * s * 0.2 - s * 0.12, y - s * 0.75, x + side * s * 0.2 + s * 0.12, y - s * 0.5, (250, 250, 200))
+        pen.oval(
+            x + side * s * 0.2 - s * 0.12, y - s * 0.75, x + side * s * 0.2 + s * 0.12, y - s * 0.5, (250, 250, 200)
+        )
 
 
 def mushroom(pen: Pen, x: float, y: float, s: float, fill: RGB) -> None:

@@ -92,7 +92,9 @@ def _choose_content(domain: Domain, kind: str, rng: random.Random) -> SceneConte
         return SceneContent(place, (SceneObject(names[0], colors[0], count=rng.choice((2, 3, 4))),))
     count = rng.choice((2, 3)) if kind == "group and single" else 1
     relation = rng.choice(("left", "right", "above", "below"))
-    return SceneContent(place, (SceneObject(names[0], colors[0], count=count), SceneObject(names[1], colors[1])), relation)
+    return SceneContent(
+        place, (SceneObject(names[0], colors[0], count=count), SceneObject(names[1], colors[1])), relation
+    )
 
 
 def _positions(content: SceneContent, rng: random.Random) -> list[tuple[SceneObject, float, float, float]]:

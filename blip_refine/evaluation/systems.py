@@ -1,0 +1,131 @@
+"""The captions of one system over a set of images, scored, and several of them as the result files of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import MetricError
+from ..metrics import CaptionScores, score_captions
+from ..records import CaptionRecord
+from .evaluator import write_results
+
+BOOTSTRAP_RESAMPLES = 1000
+CONTAMINATED = "images of this evaluation were in the training set: the scores measure memory"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """An evaluated image and what one system said of it.
+
+    Args:
+        record ([`CaptionRecord`]): The image with its references.
+        caption (`str`): The caption.
+        confidence (`float`, *optional*): Mean natural log-probability of its tokens.
+    """
+
+    record: CaptionRecord
+    caption: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The captions of one system over a set of images, and their scores.
+
+    Args:
+        images (`Sequence[CaptionedImage]`): One an image, in the order of the dataset.
+        scores ([`CaptionScores`]): Corpus and per-image scores with signature, and what could not be computed.
+        contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
+    """
+
+    images: Sequence[CaptionedImage]
+    scores: CaptionScores
+    contaminated: bool = False
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """Image id to caption."""
+        return {image.record.image_id: image.caption for image in self.images}
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What `coco_metrics.json` says of this system."""
+        row = {**self.scores.to_dict(), "images": len(self.images)}
+        return {**row, "contaminated": CONTAMINATED} if self.contaminated else row
+
+    def write(self, folder: str | os.PathLike, system: str = "after") -> None:
+        """Write this one system's result files into a run folder. See [`write_systems`]."""
+        write_systems(folder, {system: self})
+
+
+def evaluate_predictions(
+    images: Sequence[CaptionedImage],
+    *,
+    metrics: Sequence[str] | None = None,
+    bootstrap: int = BOOTSTRAP_RESAMPLES,
+    contaminated: bool = False,
+) -> Evaluation:
+    """Score captions against the references of their images.
+
+    Args:
+        images (`Sequence[CaptionedImage]`): One an image.
+        metrics (`Sequence[str]`, *optional*): Defaults to all of [`score_captions`].
+        bootstrap (`int`, defaults to 1000): Resamples for the 95 % intervals; 0 for none.
+        contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
+
+    Raises:
+        MetricError: There is nothing to score, or an image has no reference.
+    """
+    if not images:
+        raise MetricError("There is no captioned image to score.")
+    scores = score_captions(
+        {image.record.image_id: image.caption for image in images},
+        {image.record.image_id: list(image.record.captions) for image in images},
+        metrics=metrics,
+        bootstrap=bootstrap,
+        # An untrained model may say nothing at all. That is a score of zero, not a mistake of the user.
+        allow_empty=True,
+    )
+    return Evaluation(list(images), scores, contaminated)
+
+
+def write_systems(folder: str | os.PathLike, systems: Mapping[str, Evaluation], *, final: str | None = None) -> None:
+    """Write `coco_metrics.json`, `predictions.jsonl` and `images/` of a run.
+
+    Args:
+        folder (`str` or `os.PathLike`): The run folder.
+        systems (`Mapping[str, Evaluation]`): By name, in the order of the story ("before", "after", "refined").
+        final (`str`, *optional*): The system that the run stands for, whose scores stand at the top level of
+            `coco_metrics.json`; the last by default.
+    """
+    first, final = next(iter(systems)), final or list(systems)[-1]
+    metrics = {name: evaluation.row for name, evaluation in systems.items()}
+    captions = {name: evaluation.captions for name, evaluation in systems.items()}
+    rows = []
+    for image in systems[final].images:
+        image_id = image.record.image_id
+        row: dict[str, Any] = {
+            "image_id": image_id,
+            "caption": image.caption,
+            "references": list(image.record.captions),
+            "systems": {name: texts[image_id] for name, texts in captions.items() if image_id in texts},
+        }
+        if image.confidence is not None:
+            row["confidence"] = image.confidence
+        rows.append(row)
+    write_results(
+        folder,
+        {**metrics[final], "final": final, "systems": metrics},
+        rows,
+        [image.record for image in systems[final].images],
+        gains=_gains(systems[first], systems[final]),
+    )
+
+
+def _gains(first: Evaluation, last: Evaluation) -> dict[str, float]:
+    """What each image gained in CIDEr; nothing where one of the two was not scored by it."""
+    before, after = (evaluation.scores.per_image.get("CIDEr", {}) for evaluation in (first, last))
+    return {image_id: score - before[image_id] for image_id, score in after.items() if image_id in before}
