@@ -1,0 +1,102 @@
+"""Which column holds the image, which the caption: found where it is obvious, asked for where it is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...errors import SourceFormatError
+
+IMAGE_NAMES = (
+    "image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_path", "img_path", "image_file",
+    "file_name", "filename", "file", "filepath", "file_path", "path", "image_name", "img_name", "image_url", "url",
+)  # fmt: skip
+CAPTION_NAMES = (
+    "caption", "captions", "text", "txt", "texts", "sentence", "sentences", "raw", "description", "descriptions",
+    "alt_text", "alt", "alttext", "title", "comment", "phrase",
+)  # fmt: skip
+ID_NAMES = ("image_id", "cocoid", "imgid", "id", "key", "__key__", "uid")
+SPLIT_NAMES = ("split", "subset", "partition")
+NUMBERED_CAPTION = re.compile(r"^(caption|text|sentence|description|raw)s?[ _-]?(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table, by what they hold.
+
+    Args:
+        image (`str`): The picture, its path or its URL.
+        captions (`tuple[str, ...]`): One column, or several (`caption_0` to `caption_4`); each a text or a list.
+        image_id (`str`, *optional*): The image's name.
+        split (`str`, *optional*): The image's split.
+    """
+
+    image: str
+    captions: tuple[str, ...]
+    image_id: str | None = None
+    split: str | None = None
+
+
+def find_columns(
+    names: Iterable[str],
+    where: str,
+    *,
+    image_column: str | None = None,
+    caption_column: str | Sequence[str] | None = None,
+    id_column: str | None = None,
+    split_column: str | None = None,
+    captions_optional: bool = False,
+) -> Columns:
+    """Find the columns of a table.
+
+    Args:
+        names (`Iterable[str]`): The columns that are there.
+        where (`str`): The table, for messages.
+        image_column (`str`, *optional*): The column of the image; found by its name by default.
+        caption_column (`str` or `Sequence[str]`, *optional*): The column or columns of captions; found by default.
+        id_column (`str`, *optional*): The column of the image's name; found by default, may be missing.
+        split_column (`str`, *optional*): The column of the split; found by default, may be missing.
+        captions_optional (`bool`, defaults to `False`): Whether a table without captions will do.
+
+    Raises:
+        SourceFormatError: A column is missing or ambiguous; the message lists what is there.
+    """
+    present = [str(name) for name in names]
+    there = f"It has the columns {', '.join(map(repr, present)) or '(none)'}."
+    wanted = [image_column, id_column, split_column]
+    wanted += [caption_column] if isinstance(caption_column, str) else list(caption_column or [])
+    for name in wanted:
+        if name is not None and name not in present:
+            raise SourceFormatError(f"{where} has no column {name!r}. {there}")
+
+    image = image_column or _find(present, IMAGE_NAMES)
+    if image is None:
+        raise SourceFormatError(f"{where}: which column holds the image? {there} Pass image_column=...")
+    if caption_column is not None:
+        captions = (caption_column,) if isinstance(caption_column, str) else tuple(caption_column)
+    else:
+        captions = _find_captions([name for name in present if name != image])
+    if not captions and not captions_optional:
+        raise SourceFormatError(f"{where}: which column holds the caption? {there} Pass caption_column=...")
+    return Columns(
+        image=image,
+        captions=captions,
+        image_id=id_column or _find([name for name in present if name != image], ID_NAMES),
+        split=split_column or _find(present, SPLIT_NAMES),
+    )
+
+
+def _find(present: Sequence[str], known: Sequence[str]) -> str | None:
+    """The first of the known names that is there, in the order in which they are known."""
+    by_folded = {name.strip().lower().replace(" ", "_"): name for name in reversed(present)}
+    return next((by_folded[name] for name in known if name in by_folded), None)
+
+
+def _find_captions(present: Sequence[str]) -> tuple[str, ...]:
+    numbered = [(match[1], int(match[2]), name) for name in present if (match := NUMBERED_CAPTION.match(name.lower()))]
+    if numbered:
+        stem = numbered[0][0]
+        return tuple(name for _, _, name in sorted(entry for entry in numbered if entry[0] == stem))
+    found = _find(present, CAPTION_NAMES)
+    return (found,) if found is not None else ()
