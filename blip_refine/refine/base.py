@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -74,6 +73,9 @@ class Refiner:
     name: str = "refiner"
     """What is written into each record; with its model, where there is one ("openai:gpt-4o-mini")."""
 
+    looks_at_image: bool = False
+    """Whether the picture can change the answer. If not, it is no part of the cache key."""
+
     asks_again: bool = True
     """Whether a second answer can differ from the first. If not, a rejected answer is not asked for again."""
 
@@ -135,57 +137,55 @@ class Refiner:
             RefinerError: The refiner failed for all requests at once. `refine_safely` turns that into drafts, too.
         """
         asked = [as_request(request) for request in requests]
-        places: dict[str, list[int]] = defaultdict(list)
         results: list[RefinedCaption | None] = [None] * len(asked)
+        waiting: list[tuple[int, str | None]] = []
         for place, request in enumerate(asked):
             if request.draft.strip() or any(candidate.strip() for candidate in request.candidates):
-                places[self.key(request)].append(place)
+                waiting.append((place, None))
             else:
                 results[place] = self._result(request, Proposal(None), "the draft is empty", 0)
-        for members, proposal, problem, attempts in self._answers(asked, list(places.values())):
-            for rank, place in enumerate(members):
-                # Duplicates share the answer; what it cost is counted once.
-                shared = proposal if rank == 0 else replace(proposal, tokens=0, cost=None, cached=True)
-                results[place] = self._result(asked[place], shared, problem, attempts)
-        return [result for result in results if result is not None]
-
-    def _answers(
-        self, asked: Sequence[RefineRequest], groups: list[list[int]]
-    ) -> Iterator[tuple[list[int], Proposal, str | None, int]]:
-        """For each group of equal requests: its answer, why it is not accepted, and how often it was asked."""
-        waiting: list[tuple[list[int], str | None]] = [(members, None) for members in groups]
         attempts = 1 + (self.retries if self.asks_again else 0)
         spent: dict[int, Proposal] = {}
         for attempt in range(1, attempts + 1):
-            requests = [asked[members[0]] for members, _ in waiting]
-            rejected: list[tuple[list[int], str | None]] = []
-            proposals = self._ask(requests, [feedback for _, feedback in waiting]) if requests else []
-            for (members, _), request, proposal in zip(waiting, requests, proposals, strict=True):
-                proposal = _add_up(spent.get(members[0]), proposal)
-                problem = self._problem(request, proposal)
+            rejected: list[tuple[int, str | None]] = []
+            proposals = self._ask([asked[place] for place, _ in waiting], [feedback for _, feedback in waiting])
+            for (place, _), proposal in zip(waiting, proposals, strict=True):
+                proposal = _add_up(spent.get(place), proposal)
+                problem = self._problem(asked[place], proposal)
                 if problem is not None and proposal.text is not None and attempt < attempts:
-                    spent[members[0]] = proposal
-                    rejected.append((members, problem))
+                    spent[place] = proposal
+                    rejected.append((place, problem))
                 else:
-                    yield members, proposal, problem, attempt
+                    results[place] = self._result(asked[place], proposal, problem, attempt)
             waiting = rejected
+        return [result for result in results if result is not None]
 
     def _ask(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
-        """From the cache where it is known; otherwise from the model, and then into the cache."""
-        answers: list[Proposal | None] = [None] * len(requests)
+        """From the cache where it is known; otherwise from the model, and then into the cache. Equal ones once."""
         keys = [self.key(request, reason) for request, reason in zip(requests, feedback, strict=True)]
+        first: dict[str, int] = {}
+        for place, key in enumerate(keys):
+            first.setdefault(key, place)
+        answers: dict[str, Proposal] = {}
         if self.cache is not None:
-            answers = [None if found is None else replace(found, cached=True) for found in self.cache.get(keys)]
-        missing = [place for place, answer in enumerate(answers) if answer is None]
+            found = zip(first, self.cache.get(list(first)), strict=True)
+            answers = {key: replace(proposal, cached=True) for key, proposal in found if proposal is not None}
+        missing = [place for key, place in first.items() if key not in answers]
         if missing:
             proposals = self.propose_each([requests[k] for k in missing], [feedback[k] for k in missing])
             for index, proposal in proposals:
-                answers[missing[index]] = proposal
+                key = keys[missing[index]]
+                answers[key] = proposal
                 # A failure is not an answer: the next run asks again.
-                if self.cache is not None and proposal.text is not None:
-                    self.cache.put(keys[missing[index]], proposal)
+                if self.cache is not None and proposal.raw is not None:
+                    self.cache.put(key, proposal)
         silent = Proposal(None, reason="the refiner gave no answer")
-        return [silent if answer is None else answer for answer in answers]
+        # Duplicates share an answer; what it cost is counted once.
+        return [
+            answer if first[key] == place else replace(answer, tokens=0, cost=None, cached=True)
+            for place, key in enumerate(keys)
+            for answer in (answers.get(key, silent),)
+        ]
 
     def _problem(self, request: RefineRequest, proposal: Proposal) -> str | None:
         if proposal.text is None or not proposal.text.strip():
@@ -216,7 +216,8 @@ class Refiner:
         """The name of an answer: equal for two requests exactly if nothing that can change the answer differs."""
         from .cache import answer_key
 
-        return answer_key(self.name, self.settings(), request, feedback)
+        seen = request if self.looks_at_image else replace(request, image=None)
+        return answer_key(self.name, self.settings(), seen, feedback)
 
     def hand_on(self, request: RefineRequest, result: RefinedCaption) -> RefineRequest:
         """The request that the next refiner of a chain is given after this one answered `result`."""
