@@ -18,7 +18,7 @@ from .blip import BlipForConditionalGeneration
 
 STARTER = "starter"
 LORA_TARGETS = ("query", "key", "value", "qkv")
-"""The projections of BLIP's attention: the text decoder's three, self and cross, and the vision encoder's fused one."""
+"""The projections of BLIP's attention: three in the text decoder, self and cross, and a fused one in the encoder."""
 
 
 def resolve_checkpoint(name_or_path: str | os.PathLike) -> str:
@@ -95,8 +95,8 @@ def load_captioner(
     return model.eval(), processor
 
 
-def _prefers_safetensors(place: str) -> bool | None:
-    """Never unpickle a local file. On the Hub the released BLIP checkpoints have safetensors, and `None` takes them."""
+def _prefers_safetensors(place: str) -> bool:
+    """Never unpickle: a pickled checkpoint can run code when it is loaded."""
     if not Path(place).is_dir():
         return True
     if list(Path(place).glob("*.safetensors")):
@@ -104,8 +104,8 @@ def _prefers_safetensors(place: str) -> bool | None:
     pickles = sorted(path.name for path in Path(place).glob("*.bin"))
     if pickles:
         raise ModelError(
-            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded, so they "
-            "are refused: convert them once with `model.save_pretrained(folder, safe_serialization=True)`."
+            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded and are "
+            "refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
         )
     return True
 
@@ -129,12 +129,12 @@ def explain_loading_error(name_or_path: str | os.PathLike, error: Exception) -> 
         return f"The Hub does not let you read {name_or_path!r}: accept its terms there, then run `hf auth login`."
     if "offline" in text or "connect" in text or "resolve" in text or "couldn't" in text or "cached" in text:
         return (
-            f"{name_or_path!r} is neither a folder here nor in the local cache, and the Hub cannot be reached. Check the "
-            "name and the network (and HF_HUB_OFFLINE), or use 'starter', which needs no network."
+            f"{name_or_path!r} is neither a folder here nor in the local cache, and the Hub cannot be reached. Check "
+            "the name and the network (and HF_HUB_OFFLINE), or use 'starter', which needs no network."
         )
     return (
-        f"There is no model {name_or_path!r}: it is neither a folder here nor a repository on the Hub that you can read "
-        f"({_first_line(error)}). 'starter' is the one that needs no network."
+        f"There is no model {name_or_path!r}: it is neither a folder here nor a repository of the Hub that you can "
+        f"read ({_first_line(error)}). 'starter' is the one that needs no network."
     )
 
 

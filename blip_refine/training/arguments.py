@@ -74,8 +74,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         if self.remove_unused_columns:
             raise ConfigurationError(
-                "remove_unused_columns=True would take the pictures out of the items before they are collated; leave it "
-                "off."
+                "remove_unused_columns=True would take the pictures out of the items before they are collated. "
+                "Leave it off."
             )
         if self.loss_only:
             self.predict_with_generate = False

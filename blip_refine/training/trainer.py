@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +80,7 @@ class CaptionTrainer(Seq2SeqTrainer):
             self.overlap = ensure_no_overlap(
                 train_dataset.records, eval_dataset.records, allow_overlap=args.allow_overlap
             )
-        # The Trainer would take the labels out of the batch and smooth over every position; BLIP's loss does it itself.
+        # The Trainer would take the labels out of the batch and smooth over every position; the model does it right.
         self._label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
         collator = data_collator or CaptionCollator(
             processor=processing_class,
@@ -114,7 +115,6 @@ class CaptionTrainer(Seq2SeqTrainer):
         if "labels" not in inputs:
             raise DataError("A training batch has no captions: no image of it came with one.")
         smoothing = self._label_smoothing if model.training else 0.0
-        # Like everything that is not a tensor, this is handed over on each call, so that DDP and PEFT wrappers pass it.
         outputs = model(**inputs, label_smoothing=smoothing, loss_only=True, num_items_in_batch=num_items_in_batch)
         loss = outputs.loss
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
@@ -137,8 +137,6 @@ class CaptionTrainer(Seq2SeqTrainer):
         training = getattr(collator, "training", None)
         if training is None:
             return super().get_eval_dataloader(eval_dataset)
-        import copy
-
         self.data_collator = copy.copy(collator)
         self.data_collator.training = False
         try:
@@ -204,8 +202,7 @@ class CaptionTrainer(Seq2SeqTrainer):
                 metrics |= self.compute_metrics(EvalPrediction(predictions=captions, label_ids=references))
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self._last_evaluation = [
-            CaptionedImage(record, rows[index][2], rows[index][3])
-            for index, record in zip(order, records, strict=True)
+            CaptionedImage(record, *rows[index][2:]) for index, record in zip(order, records, strict=True)
         ]
         return EvalLoopOutput(
             predictions=captions if generate else None, label_ids=references, metrics=named, num_samples=len(order)
@@ -219,7 +216,7 @@ class CaptionTrainer(Seq2SeqTrainer):
             {record.image_id: text for record, text in zip(records, captions, strict=True)},
             {record.image_id: list(record.captions) for record in records},
             metrics=TRAINING_METRICS,
-            warn=False,
+            allow_empty=True,
         )
         return {"sacrebleu": bleu, **{name: scores.corpus[name] for name in TRAINING_METRICS}}
 
@@ -278,9 +275,7 @@ class CaptionTrainer(Seq2SeqTrainer):
                 self.train_dataset.records, dataset.records, allow_overlap=self.args.allow_overlap
             )
         if not self.args.predict_with_generate:
-            raise ConfigurationError(
-                "evaluate_coco generates captions; loss_only (predict_with_generate=False) is on."
-            )
+            raise ConfigurationError("evaluate_coco generates captions, and loss_only is on.")
         self.predict(dataset, metric_key_prefix="test")
         evaluation = evaluate_predictions(self._last_evaluation, metrics=metrics, contaminated=bool(self.overlap))
         if write and self.is_world_process_zero():

@@ -1,7 +1,7 @@
 """What people say of the drawn scenes: five sentences a picture, in the manner of its domain.
 
-Two domains differ in what is seen, where, and in how it is told: "everyday" is told as in an album ("there is an orange
-car to the left of a green tree on the grass"), "adventure" as in a catalogue ("illustration: two robots in red, desert").
+Two domains differ in what is seen, where, and in how it is told: "everyday" is told as in an album ("there is an
+orange car to the left of a green tree"), "adventure" as in a catalogue ("illustration : two robots in red , desert").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Drawn scenes: captioned pictures without a download, with the truth about what is in them.
 
-Every scene is drawn from its own seed (dataset seed, domain, split, number), so a scene is the same whichever others are
-drawn, in whatever order, and more scenes can be added without changing one that is there.
+Every scene is drawn from its own seed (dataset seed, domain, split, number), so a scene is the same whichever others
+are drawn, in whatever order, and more scenes can be added without changing one that is there.
 """
 
 from __future__ import annotations
