@@ -121,7 +121,7 @@ def _as_caption(caption: Caption | str, image_id: str) -> Caption:
     return Caption(text=caption, draft=caption, image_id=image_id) if isinstance(caption, str) else caption
 
 
-def load_system(spec: str) -> Callable[[Sequence[ImageInput]], Sequence[Caption]]:
+def load_system(spec: str) -> Captioner:
     """A captioner from its name.
 
     Args:
@@ -130,7 +130,8 @@ def load_system(spec: str) -> Callable[[Sequence[ImageInput]], Sequence[Caption]
     from ..pipeline import CaptionPipeline
 
     model, _, refiner = (part.strip() for part in spec.partition(">"))
-    return CaptionPipeline.from_pretrained(model, refiner=refiner or None)
+    pipeline = CaptionPipeline.from_pretrained(model, refiner=refiner or None)
+    return lambda images: list(pipeline.stream(images))
 
 
 def spread(gains: Sequence[float | None], limit: int) -> list[int]:
