@@ -92,9 +92,21 @@ def render_model_card(
     relative_to: str | os.PathLike | None = None,
 ) -> str:
     """The card as text. See [`write_model_card`]; `relative_to` is the folder that links to pictures start from."""
+    run = read_run_folder(run_folder)
+    return render_card(run, model_id=model_id, license=license, pictures=pictures, relative_to=relative_to or run.path)
+
+
+def render_card(
+    run: RunFolder,
+    *,
+    model_id: str | None = None,
+    license: str | None = None,
+    pictures: bool | None = None,
+    relative_to: str | os.PathLike,
+) -> str:
+    """The card of a run folder that has been read. See [`render_model_card`]."""
     import jinja2
 
-    run = read_run_folder(run_folder)
     model_id = model_id or _embedded_id(run.path)
     terms = inherit_license(run.base_model, run.dataset, license or run.facts.get("license"))
     origin = find_data(run.dataset)
@@ -119,7 +131,7 @@ def render_model_card(
         results=results_table(run),
         notes=result_notes(run),
         comparisons=comparison_rows(run),
-        samples=sample_rows(run, choose_samples(run) if pictures else (), Path(relative_to or run.path)),
+        samples=sample_rows(run, choose_samples(run) if pictures else (), Path(relative_to)),
         data_facts=data_facts(run),
         training_facts=training_facts(run),
         pretraining_facts=pretraining_facts(run),
