@@ -11,6 +11,9 @@ of an image are laid side by side as queries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +21,7 @@ from transformers.models.blip.modeling_blip import BlipAttention
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from ..errors import ConfigurationError
+from .decoding_cache import DecodingCache
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 
@@ -50,6 +54,16 @@ class SdpaVisionAttention(BlipAttention):
         return self.projection(context.transpose(1, 2).reshape(images, length, width)), None
 
 
+def _side_by_side(states: torch.Tensor, images: int) -> torch.Tensor:
+    """The n rows of an image one after the other: `(n * images, heads, length, size)` to `(images, heads, n * length,
+    size)`."""
+    rows, heads, length, size = states.shape
+    if rows == images:
+        return states
+    states = states.view(images, rows // images, heads, length, size).transpose(1, 2)
+    return states.reshape(images, heads, rows // images * length, size)
+
+
 class SdpaTextAttention(BlipTextSelfAttention):
     """`BlipTextSelfAttention`, self and cross, by `scaled_dot_product_attention`."""
 
@@ -68,39 +82,48 @@ class SdpaTextAttention(BlipTextSelfAttention):
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(rows, length, hidden)`): The text.
-            attention_mask (`torch.Tensor`, *optional*): Additive or boolean, of shape `(rows, 1, length, keys)`; for
-                cross-attention the mask over the image states, of which BLIP has none to hide.
+            attention_mask (`torch.Tensor`, *optional*): Additive or boolean, of shape `(rows, 1, length, keys)`; with
+                a [`DecodingCache`] of shape `(images, 1, rows / images * length, keys)`. For cross-attention the mask
+                over the image states, of which BLIP has none to hide.
             encoder_hidden_states (`torch.Tensor` of shape `(images, states, encoder_hidden)`, *optional*): Given for
                 cross-attention. `rows` is `n * images`, the n rows of an image one after the other.
+            past_key_values ([`DecodingCache`] or a cache of `transformers`, *optional*): What is known already.
         """
+        rows, length, _ = hidden_states.shape
         dropout = self.dropout.p if self.training else 0.0
         query = self._heads(self.query(hidden_states))
         if encoder_hidden_states is None:
+            images, mask = rows, attention_mask
             key, value = self._heads(self.key(hidden_states)), self._heads(self.value(hidden_states))
-            if past_key_values is not None:
+            if isinstance(past_key_values, DecodingCache):
+                images = past_key_values.images
+                key, value = past_key_values.extend(
+                    self.layer_idx, _side_by_side(key, images), _side_by_side(value, images)
+                )
+            elif past_key_values is not None:
                 cache = getattr(past_key_values, "self_attention_cache", past_key_values)
                 key, value = cache.update(key, value, self.layer_idx)
-            context = _attend(query, key, value, mask=attention_mask, dropout=dropout)
-            return context.transpose(1, 2).flatten(2), None
+        else:
+            key, value = self._image_keys_and_values(encoder_hidden_states, past_key_values)
+            images, mask = key.shape[0], None
+        context = _attend(_side_by_side(query, images), key, value, mask=mask, dropout=dropout)
+        # Back from the rows of an image side by side: (images, heads, n * length, size) -> (rows, length, hidden).
+        context = context.view(images, self.num_attention_heads, rows // images, length, self.attention_head_size)
+        return context.permute(0, 2, 3, 1, 4).reshape(rows, length, self.all_head_size), None
 
-        key, value = self._image_keys_and_values(encoder_hidden_states, past_key_values)
-        rows, heads, length, size = query.shape
-        images = key.shape[0]
-        per_image = rows // images
-        # (rows, heads, length, size) -> (images, heads, per_image * length, size): the rows of an image side by side.
-        query = query.view(images, per_image, heads, length, size).transpose(1, 2)
-        query = query.reshape(images, heads, per_image * length, size)
-        context = _attend(query, key, value, dropout=dropout)
-        context = context.view(images, heads, per_image, length, size).permute(0, 2, 3, 1, 4)
-        return context.reshape(rows, length, heads * size), None
-
-    def _image_keys_and_values(self, encoder_hidden_states, past_key_values):
+    def _image_keys_and_values(self, states: torch.Tensor, past_key_values) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the image states: computed at the first step of decoding, and kept in its cache."""
+        if isinstance(past_key_values, DecodingCache):
+            known = past_key_values.image_keys_and_values(self.layer_idx)
+            if known is not None:
+                return known
+            key, value = self._heads(self.key(states)), self._heads(self.value(states))
+            return past_key_values.keep_image(self.layer_idx, key, value)
         is_updated = getattr(past_key_values, "is_updated", None)
         if is_updated is not None and is_updated.get(self.layer_idx):
             layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
             return layer.keys, layer.values
-        key, value = self._heads(self.key(encoder_hidden_states)), self._heads(self.value(encoder_hidden_states))
+        key, value = self._heads(self.key(states)), self._heads(self.value(states))
         if is_updated is not None:
             key, value = past_key_values.cross_attention_cache.update(key, value, self.layer_idx)
             is_updated[self.layer_idx] = True
@@ -133,6 +156,18 @@ def use_attention(model: nn.Module, implementation: str = "sdpa") -> nn.Module:
         if type(module) in classes:
             module.__class__ = classes[type(module)]
     return model
+
+
+@contextmanager
+def sharing_image_states(model: nn.Module) -> Iterator[None]:
+    """Attention that shares image states for the time of a `with`; afterwards each module has its own again."""
+    before = [(module, type(module)) for module in model.modules() if type(module) in _SDPA_CLASS_OF]
+    use_attention(model)
+    try:
+        yield
+    finally:
+        for module, stock in before:
+            module.__class__ = stock
 
 
 def shares_image_states(model: nn.Module) -> bool:

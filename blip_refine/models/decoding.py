@@ -12,9 +12,22 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
+from transformers import (
+    LogitsProcessorList,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from ..errors import ConfigurationError, ModelError
+from .attention import sharing_image_states
+from .search import Vocabulary, search
+from .text_decoder import StepDecoder
 
 
 @dataclass(frozen=True)
@@ -232,10 +245,89 @@ def generate_captions(
         return []
     captioner = unwrap(model)
     with _evaluating(captioner):
-        return _generate_stock(captioner, processor, pixel_values, options)
+        if not isinstance(captioner, transformers.BlipForConditionalGeneration):
+            return generate_stock(captioner, processor, pixel_values, options)
+        with sharing_image_states(captioner):
+            return _generate_shared(captioner, processor, pixel_values, options)
 
 
-def _generate_stock(captioner: Any, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions):
+def _generate_shared(captioner: Any, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions):
+    """By `search`, over image states that all rows of an image share."""
+    config = captioner.config.text_config
+    prompt = [config.bos_token_id, *prompt_tokens(processor, options.prompt)]
+    room = config.max_position_embeddings - len(prompt)
+    if options.max_new_tokens > room:
+        raise ConfigurationError(
+            f"The model has room for {room} tokens after the prompt, fewer than `max_new_tokens` "
+            f"({options.max_new_tokens}): lower it or shorten the prompt."
+        )
+    states = encode_images(captioner, pixel_values)
+    rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
+    decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
+    generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
+    vocabulary = Vocabulary(end=config.sep_token_id, pad=config.pad_token_id)
+    processors = _processors(processor, options, vocabulary.end, states.device)
+    found = search(decoder, prompt, options, vocabulary, processors, generator)
+    texts = processor.tokenizer.batch_decode(
+        [prompt + one.tokens for captions in found for one in captions], skip_special_tokens=True
+    )
+    following = (text.strip() for text in texts)
+    return [
+        DecodedImage(
+            texts=tuple(next(following) for _ in captions),
+            log_probs=tuple(one.log_prob / len(one.tokens) for one in captions),
+            tokens=tuple(tuple(one.tokens) for one in captions),
+        )
+        for captions in found
+    ]
+
+
+def encode_images(captioner: Any, pixel_values: torch.Tensor) -> torch.Tensor:
+    """The vision encoder's states of prepared images, on the model's device and in its precision.
+
+    Args:
+        captioner ([`BlipForConditionalGeneration`]): The captioner, unwrapped.
+        pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`): Prepared images.
+
+    Returns:
+        `torch.Tensor` of shape `(images, patches + 1, hidden)`.
+
+    Raises:
+        ModelError: The images have another size than the model's.
+    """
+    size = captioner.config.vision_config.image_size
+    if tuple(pixel_values.shape[1:]) != (3, size, size):
+        raise ModelError(
+            f"The images are {tuple(pixel_values.shape[1:])} (channels, height, width), and the model takes "
+            f"{(3, size, size)}: prepare them with the processor that belongs to it."
+        )
+    weight = captioner.vision_model.embeddings.patch_embedding.weight
+    return captioner.vision_model(pixel_values=pixel_values.to(weight.device, weight.dtype)).last_hidden_state
+
+
+def _processors(processor: Any, options: DecodingOptions, end: int, device: torch.device) -> LogitsProcessorList:
+    """What changes the scores before a token is chosen, in the order in which `transformers` does it."""
+    chain = LogitsProcessorList()
+    if options.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.no_repeat_ngram_size:
+        chain.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram_size))
+    if options.bad_words:
+        banned = [prompt_tokens(processor, word) for word in options.bad_words]
+        chain.append(NoBadWordsLogitsProcessor(banned, eos_token_id=torch.tensor([end], device=device)))
+    if options.do_sample:
+        # Beams need a second token to go on with, should the first be the end.
+        fewest = 2 if options.num_beams > 1 else 1
+        if options.temperature != 1.0:
+            chain.append(TemperatureLogitsWarper(options.temperature))
+        if options.top_k:
+            chain.append(TopKLogitsWarper(options.top_k, min_tokens_to_keep=fewest))
+        if options.top_p < 1.0:
+            chain.append(TopPLogitsWarper(options.top_p, min_tokens_to_keep=fewest))
+    return chain
+
+
+def generate_stock(captioner: Any, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions):
     """By the model's own `generate`: for families whose decoder is not BLIP's."""
     parameter = next(captioner.parameters())
     pixel_values = pixel_values.to(parameter.device, parameter.dtype)
@@ -271,7 +363,9 @@ def _generate_stock(captioner: Any, processor: Any, pixel_values: torch.Tensor, 
     )
     rows = []
     for row, row_log_probs in zip(generated.sequences[:, len(start) :].tolist(), log_probs.tolist(), strict=True):
-        length = row.index(end) + 1 if end in row else len([token for token in row if token != pad])
+        length = row.index(end) + 1 if end in row else len(row)
+        while length > 1 and row[length - 1] == pad:
+            length -= 1
         text = processor.tokenizer.decode([*start, *row[:length]], skip_special_tokens=True).strip()
         rows.append((text, sum(row_log_probs[:length]) / length, tuple(row[:length])))
     n = options.num_return_sequences
