@@ -83,6 +83,43 @@ class PackedImage(os.PathLike):
         raise NotImplementedError
 
 
+class CroppedImage(PackedImage):
+    """A part of a picture, as a picture of its own. For splits and overlap it counts as the whole.
+
+    Args:
+        image (`str`, `os.PathLike` or `bytes`): The whole picture.
+        box (`tuple[int, int, int, int]`): Left, top, right, bottom, in pixels of the whole, upright picture; what lies
+            outside of it is cut off.
+    """
+
+    __slots__ = ("image", "box")
+
+    def __init__(self, image: str | os.PathLike | bytes, box: tuple[int, int, int, int]):
+        self.image, self.box = image, box
+
+    def read_bytes(self) -> bytes:
+        """The file of the whole picture."""
+        return read_image_bytes(self.image)
+
+    def __fspath__(self) -> str:
+        return f"{image_name(self.image)} {self.box}"
+
+    def __reduce__(self) -> tuple:
+        return (type(self), (self.image, self.box))
+
+    def crop(self, whole: Image.Image) -> Image.Image:
+        """Cut the part out of the decoded picture.
+
+        Raises:
+            ImageDecodeError: The box lies outside of the picture.
+        """
+        left, top, right, bottom = self.box
+        box = (max(0, left), max(0, top), min(whole.width, right), min(whole.height, bottom))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise ImageDecodeError(f"{os.fspath(self)} lies outside of its picture of {whole.width}x{whole.height}.")
+        return whole.crop(box)
+
+
 def load_image(
     image: ImageInput,
     *,
@@ -117,6 +154,12 @@ def load_image(
         raise ConfigurationError(f'truncated must be "error" or "recover", not {truncated!r}.')
     if isinstance(image, Image.Image):
         return _finish(image, image_name(image), background)
+    if isinstance(image, CroppedImage):
+        # The box is in pixels of the full picture, so it is not decoded at a reduced scale.
+        whole = load_image(
+            image.image, truncated=truncated, max_pixels=max_pixels, max_bytes=max_bytes, background=background
+        )
+        return image.crop(whole)
     name = image_name(image)
     data = read_image_bytes(image, max_bytes=max_bytes)
     try:

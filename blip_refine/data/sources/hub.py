@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from ...errors import HubError, SourceNotFoundError
+from ...errors import ConfigurationError, HubError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
-from . import memory
+from . import karpathy, memory
+from .download import LOG_FILE, download_images, read_log
+from .grouping import split_name
 
 KNOWN_IDS = {"flickr8k": "ariG23498/flickr8k", "coco": "yerevann/coco-karpathy"}
 """What the names of `load_source` are on the Hub."""
@@ -90,6 +93,85 @@ def load(
         split_column=split_column,
         require_captions=require_captions,
     )
+
+
+def load_coco(
+    repo_id: str,
+    *,
+    rejections: Rejections,
+    name: str = "coco",
+    image_dir: str | Path | None = None,
+    download_dir: str | Path | None = None,
+    restval: Literal["train", "drop", "keep"] = "train",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+) -> list[CaptionRecord]:
+    """Karpathy's split of COCO from the Hub, whose rows hold all five sentences and a URL, but no picture.
+
+    Args:
+        repo_id (`str`): `"yerevann/coco-karpathy"`, or another with its columns.
+        rejections (`Rejections`): Images that are not there are noted here.
+        name (`str`, defaults to `"coco"`): The name of the source.
+        image_dir (`str` or `Path`, *optional*): The folder that holds `train2014` and `val2014`.
+        download_dir (`str` or `Path`, *optional*): Where to download the photos to, where there is no `image_dir`.
+        restval (`"train"`, `"drop"` or `"keep"`, defaults to `"train"`): See `karpathy.load`.
+        revision, token, cache_dir: See `open_dataset`.
+
+    Raises:
+        ConfigurationError: Neither folder is given.
+    """
+    karpathy.check_restval(restval)
+    if (image_dir is None) == (download_dir is None):
+        raise ConfigurationError(
+            f"{repo_id} holds captions and URLs, not photos. Pass image_dir= with the folder that holds train2014 and "
+            "val2014, or download_dir= to download the photos to; or data_dir= to read all of COCO as distributed."
+        )
+    dataset = open_dataset(repo_id, revision=revision, token=token, cache_dir=cache_dir)
+    images = coco_rows(dataset, repo_id)
+    if download_dir is not None:
+        return _download_coco(images, Path(download_dir), name, restval, rejections)
+    return karpathy.records_of_images(
+        images, where=repo_id, folder=Path(str(image_dir)), name=name, restval=restval, rejections=rejections
+    )
+
+
+def coco_rows(dataset: Any, repo_id: str) -> list[dict[str, Any]]:
+    """The rows of all splits of a data set with the columns of `yerevann/coco-karpathy`, as Karpathy's file has them.
+
+    Raises:
+        SourceFormatError: A column is missing.
+    """
+    parts = dataset.items() if isinstance(dataset, Mapping) else [(None, dataset)]
+    rows: list[dict[str, Any]] = []
+    for split, part in parts:
+        missing = {"filename", "sentences", "cocoid"} - set(part.column_names)
+        if missing:
+            raise SourceFormatError(
+                f"{repo_id} has no column {sorted(missing)[0]!r}; it has {', '.join(map(repr, part.column_names))}."
+            )
+        rows += [{**row, "split": row.get("split") or split} for row in part]
+    return rows
+
+
+def _download_coco(
+    images: Sequence[Mapping[str, Any]], folder: Path, name: str, restval: Any, rejections: Rejections
+) -> list[CaptionRecord]:
+    wanted = [image for image in images if not (image.get("split") == "restval" and restval == "drop")]
+    # The row's number in COCO stands for its captions in the log: a URL has five of them.
+    download_images(((image["url"], str(image["cocoid"])) for image in wanted), folder)
+    outcomes = {row["caption"]: row for row in read_log(folder)}
+    records: list[CaptionRecord] = []
+    for image in wanted:
+        image_id = karpathy.image_id(image)
+        outcome = outcomes[str(image["cocoid"])]
+        if "failed" in outcome:
+            rejections.add(f"download failed: {outcome['failed']}", image["url"], LOG_FILE, outcome.get("detail"))
+            continue
+        split = "train" if image["split"] == "restval" and restval == "train" else image["split"]
+        captions = tuple(image["sentences"])
+        records.append(CaptionRecord(str(folder / outcome["file"]), captions, image_id, split_name(split), name))
+    return records
 
 
 def stream(

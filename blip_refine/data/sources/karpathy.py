@@ -6,13 +6,14 @@ A. Karpathy, L. Fei-Fei: Deep Visual-Semantic Alignments for Generating Image De
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
+from .files import list_images
 from .grouping import Row, group_rows
 
 IMAGE_FOLDERS = (
@@ -49,49 +50,78 @@ def load(
         SourceFormatError: The file is not one of Karpathy's.
         SourceNotFoundError: The file is missing, or not one of its photos is found.
     """
-    if restval not in ("train", "drop", "keep"):
-        raise ConfigurationError(f'restval must be "train", "drop" or "keep", not {restval!r}.')
-    images = read_images(path)
-    folder = Path(image_dir) if image_dir else path.parent
+    check_restval(restval)
+    return records_of_images(
+        read_images(path),
+        where=path.name,
+        folder=Path(image_dir) if image_dir else path.parent,
+        name=name,
+        restval=restval,
+        rejections=rejections,
+    )
+
+
+def records_of_images(
+    images: Sequence[Mapping[str, Any]],
+    *,
+    where: str,
+    folder: Path,
+    name: str,
+    restval: Literal["train", "drop", "keep"],
+    rejections: Rejections,
+) -> list[CaptionRecord]:
+    """Records of a Karpathy file's list of images, wherever it came from; see `load` for the arguments.
+
+    Raises:
+        SourceNotFoundError: There are images, and not one of them is in `folder`.
+    """
     listings: dict[Path, frozenset[str]] = {}
 
     def exists(photo: Path) -> bool:
         if photo.parent not in listings:
-            known = photo.parent.is_dir()
-            listings[photo.parent] = (
-                frozenset(entry.name for entry in photo.parent.iterdir()) if known else frozenset()
-            )
+            listings[photo.parent] = list_images(photo.parent) if photo.parent.is_dir() else frozenset()
         return photo.name in listings[photo.parent]
 
     def rows() -> Iterator[Row]:
         for number, image in enumerate(images):
-            where = f"{path.name}, image {number}"
+            place = f"{where}, image {number}"
             split = image.get("split")
             if split == "restval" and restval == "drop":
-                rejections.add("restval", image["filename"], where)
+                rejections.add("restval", image["filename"], place)
                 continue
             if split == "restval" and restval == "train":
                 split = "train"
             places = [Path(image.get("filepath") or "", image["filename"])]
             places += [Path(sub, image["filename"]) for sub in IMAGE_FOLDERS]
-            photo = next((folder / place for place in places if exists(folder / place)), None)
+            photo = next((folder / path for path in places if exists(folder / path)), None)
             if photo is None:
-                rejections.add("missing image", image["filename"], where)
+                rejections.add("missing image", image["filename"], place)
                 continue
-            captions = tuple(sentence["raw"] for sentence in image["sentences"])
+            captions = tuple(_raw(sentence) for sentence in image["sentences"])
             metadata = {str(key): image[key] for key in ("cocoid", "imgid") if key in image}
-            yield Row(image["filename"], str(photo), captions, image_id(image), split, metadata, where)
+            yield Row(image["filename"], str(photo), captions, image_id(image), split, metadata, place)
 
     records = group_rows(rows(), name, rejections)
-    if images and not records:
+    if images and not records and not rejections.of("restval"):
         raise SourceNotFoundError(
-            f"Not one of the {len(images)} photos that {path} names is under {folder}, for example "
+            f"Not one of the {len(images)} photos that {where} names is under {folder}, for example "
             f"{images[0]['filename']!r}. Name their folder with image_dir=..."
         )
     return records
 
 
-def image_id(image: dict[str, Any]) -> str:
+def check_restval(restval: str) -> None:
+    """Refuse a misspelt choice before anything is read."""
+    if restval not in ("train", "drop", "keep"):
+        raise ConfigurationError(f'restval must be "train", "drop" or "keep", not {restval!r}.')
+
+
+def _raw(sentence: Any) -> str:
+    """The sentence as it was written: in an object in Karpathy's file, bare in the Hub's table."""
+    return sentence["raw"] if isinstance(sentence, Mapping) else sentence
+
+
+def image_id(image: Mapping[str, Any]) -> str:
     """COCO's number where there is one, so that scores match the official tools; the file name otherwise."""
     return str(image["cocoid"]) if "cocoid" in image else image["filename"]
 

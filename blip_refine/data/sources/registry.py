@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,20 @@ from typing import Any
 from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
-from . import coco, flickr8k, folder, hub, karpathy, memory, table
+from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
 from .grouping import split_name
+from .mixed import mix_records
 
 logger = logging.getLogger(__name__)
 
-NAMED_SOURCES: dict[str, Callable[..., list[CaptionRecord]]] = {
+Loader = Callable[..., list[CaptionRecord]]
+
+NAMED_SOURCES: dict[str, Loader] = {
     "flickr8k": flickr8k.load,
     "flickr30k": flickr8k.load,
     "coco": coco.load,
+    "conceptual_captions": conceptual_captions.load,
+    "visual_genome": visual_genome.load,
 }
 """Names that stand for a data set of the field; each reads the folder that `data_dir` names."""
 
@@ -46,18 +51,21 @@ def load_source(
     """Records from any source: one for each image, with all its captions.
 
     Args:
-        source (`str`, `os.PathLike` or a `datasets` object): One of
-            - a name: `"flickr8k"`, `"flickr30k"`, `"coco"`, `"scenes:everyday"`, `"scenes:adventure"`;
-            - a folder: one of those data sets as distributed, images with `metadata.csv`, a table, or `.txt` files;
-            - a file: `.csv`, `.tsv`, `.jsonl`, `.json` (also COCO's and Karpathy's) or `.parquet`;
+        source (`str`, `os.PathLike`, `Mapping` or a `datasets` object): One of
+            - a name: `"flickr8k"`, `"flickr30k"`, `"coco"`, `"conceptual_captions"`, `"visual_genome"`,
+              `"scenes:everyday"`, `"scenes:adventure"`;
+            - a folder: one of those data sets as distributed, images with `metadata.csv`, a table, `.txt` files, tars;
+            - a file: `.csv`, `.tsv`, `.jsonl`, `.json` (also COCO's and Karpathy's), `.parquet`, `.tar`;
             - a Hub id, `"owner/name"`;
-            - a `datasets.Dataset` or `DatasetDict`.
+            - a `datasets.Dataset` or `DatasetDict`;
+            - several of these with weights, `{"coco": {"weight": 3, "data_dir": "coco"}, "photos/": 1}`: the share of
+              each among the images, see `mix_records`.
         split (`str`, *optional*): `"train"`, `"validation"` (or `"dev"`, `"val"`) or `"test"`; all images by default.
             Where the source has no split of its own, one is made by image, see `blip_refine.data.splits`.
         data_dir (`str` or `os.PathLike`, *optional*): Where the files of a named data set are.
         captions_per_image (`int`, *optional*): Keep only the first so many captions of each image.
-        ratios (`Mapping[str, float]`, *optional*): Sizes of the splits to make, where the source has none of its own;
-            90 / 5 / 5 by default.
+        ratios (`Mapping[str, float]`, *optional*): Sizes of the splits to make; 90 / 5 / 5 by default. Where they are
+            given, splits are made even if the source has its own.
         split_seed (`int`, defaults to 0): The seed of the splits to make.
         rejections (`Rejections`, *optional*): Filled with what was left out, and why; by default a summary goes to
             the log.
@@ -75,28 +83,90 @@ def load_source(
     found = Rejections() if rejections is None else rejections
     wanted = split_name(split)
     name = describe_source(source)
-    if isinstance(source, str) and source.split(":")[0] == "scenes":
+    if captions_per_image is not None and captions_per_image < 1:
+        raise ConfigurationError(f"captions_per_image must be at least 1, not {captions_per_image}.")
+    if is_mixture(source):
+        if data_dir is not None:
+            raise ConfigurationError("Several sources have several folders: give each its own data_dir.")
+        records = _mix(source, found, {"split": wanted, "ratios": ratios, "split_seed": split_seed, **options})
+    elif isinstance(source, str) and source.split(":")[0] == "scenes":
         records = _load_scenes(source, wanted, options)
     else:
         records = _read(source, Path(data_dir) if data_dir is not None else None, found, options)
-        if wanted is not None:
+        if wanted is not None or ratios is not None:
             records = _take_split(records, wanted, name, ratios, split_seed)
     if captions_per_image is not None:
-        if captions_per_image < 1:
-            raise ConfigurationError(f"captions_per_image must be at least 1, not {captions_per_image}.")
         records = [replace(record, captions=record.captions[:captions_per_image]) for record in records]
     if rejections is None:
         found.log(logger, name)
     return records
 
 
+def iterate_source(
+    source: Any, *, split: str = "train", streaming: bool = True, **options: Any
+) -> Iterator[CaptionRecord]:
+    """Records one after the other; those of a Hub id are read over the network as they are needed.
+
+    Args:
+        source (`str`, `os.PathLike` or a `datasets` object): See `load_source`. A `datasets.IterableDataset` is read
+            row by row.
+        split (`str`, defaults to `"train"`): A Hub id is streamed from this split of the repository, under the
+            repository's own name.
+        streaming (`bool`, defaults to `True`): Whether a Hub id is streamed instead of downloaded.
+        **options: See `load_source`; for what is streamed, column names, `config`, `revision` and `token`.
+
+    Raises:
+        SourceNotFoundError, SourceFormatError, HubError, ConfigurationError: See `load_source`.
+    """
+    rejections = options.pop("rejections", None)
+    found = Rejections() if rejections is None else rejections
+    if memory.is_dataset(source) and not hasattr(source, "__len__"):
+        yield from _call(memory.stream, source, "a data set in memory", found, options)
+    elif streaming and is_hub_id(source, options.get("data_dir")):
+        yield from _call(hub.stream, source, source, found, {"split": split, **options})
+    else:
+        yield from load_source(source, split=split, rejections=found, **options)
+    if rejections is None:
+        found.log(logger, describe_source(source))
+
+
 def describe_source(source: Any) -> str:
     """What to call a source in a message."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return " + ".join(map(str, source)) if isinstance(source, Mapping) else type(source).__name__
+
+
+def is_mixture(source: Any) -> bool:
+    """Whether a source is several with weights, and not a `DatasetDict`."""
+    return isinstance(source, Mapping) and not all(map(memory.is_dataset, source.values()))
+
+
+def is_hub_id(source: Any, data_dir: Any = None) -> bool:
+    """Whether a source can only be the id of a repository: `owner/name`, and no such file or folder."""
+    if not isinstance(source, str) or data_dir is not None or not _HUB_ID.match(source):
+        return False
+    return not Path(source).exists() and Path(source).suffix.lower() not in (*table.TABLE_SUFFIXES, ".tar", ".txt")
+
+
+def _mix(parts: Mapping[str, Any], rejections: Rejections, common: dict[str, Any]) -> list[CaptionRecord]:
+    weights: dict[str, float] = {}
+    records: dict[str, list[CaptionRecord]] = {}
+    for name, given in parts.items():
+        options = {**common, **(given if isinstance(given, Mapping) else {"weight": given})}
+        weight = options.pop("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise ConfigurationError(
+                f'The weight of {name!r} is a number, or options with one: {{"weight": 2, "data_dir": ...}}; '
+                f"not a {type(weight).__name__}."
+            )
+        weights[name] = weight
+        records[name] = load_source(name, rejections=rejections, **options)
+    return mix_records(records, weights, seed=common["split_seed"])
 
 
 def _read(source: Any, data_dir: Path | None, rejections: Rejections, options: dict[str, Any]) -> list[CaptionRecord]:
-    if memory.is_dataset(source) or (isinstance(source, Mapping) and all(map(memory.is_dataset, source.values()))):
+    if memory.is_dataset(source) or isinstance(source, Mapping):
         return _call(memory.load, source, "a data set in memory", rejections, options)
     if not isinstance(source, (str, os.PathLike)):
         raise SourceNotFoundError(
@@ -105,12 +175,14 @@ def _read(source: Any, data_dir: Path | None, rejections: Rejections, options: d
     text = os.fspath(source)
     if text in NAMED_SOURCES:
         return _read_named(text, data_dir, rejections, options)
-    path = data_dir / text if data_dir is not None else Path(text).expanduser()
+    path = (data_dir or Path()) / Path(text).expanduser()
     if path.is_dir():
         return _read_folder(path, rejections, options)
     if path.is_file():
         return _read_file(path, rejections, options)
-    if _HUB_ID.match(text) and data_dir is None and not path.suffix:
+    if ".tar" in text:
+        return _call(webdataset.load, str(path), text, rejections, options)
+    if is_hub_id(text, data_dir):
         return _call(hub.load, text, text, rejections, options)
     raise SourceNotFoundError(_not_found(text))
 
@@ -122,22 +194,33 @@ def _read_named(
         repo_id = hub.KNOWN_IDS.get(name)
         if repo_id is None:
             raise SourceNotFoundError(f"Where are the files of {name}? Pass data_dir= with the folder as distributed.")
-        return _call(hub.load, repo_id, name, rejections, {"name": name, **options})
+        return _call(
+            hub.load_coco if name == "coco" else hub.load, repo_id, name, rejections, {"name": name, **options}
+        )
     if not data_dir.is_dir():
         raise SourceNotFoundError(f"There is no folder {str(data_dir)!r} to read {name} from.")
     return _call(NAMED_SOURCES[name], data_dir, name, rejections, {"name": name, **options})
 
 
 def _read_folder(path: Path, rejections: Rejections, options: dict[str, Any]) -> list[CaptionRecord]:
+    """Folders of known data sets are told by their files; all others are a user's own."""
+    loader: Loader = folder.load
     if coco.is_coco(path):
-        return _call(coco.load, path, str(path), rejections, {"name": path.name, **options})
-    if flickr8k.is_flickr(path):
-        return _call(flickr8k.load, path, str(path), rejections, {"name": path.name, **options})
-    return _call(folder.load, path, str(path), rejections, options)
+        loader = coco.load
+    elif flickr8k.is_flickr(path):
+        loader = flickr8k.load
+    elif visual_genome.is_visual_genome(path):
+        loader = visual_genome.load
+    elif conceptual_captions.is_download(path):
+        loader = conceptual_captions.load
+    elif any(path.glob("*.tar")):
+        loader = webdataset.load
+    return _call(loader, path, str(path), rejections, {"name": path.resolve().name, **options})
 
 
 def _read_file(path: Path, rejections: Rejections, options: dict[str, Any]) -> list[CaptionRecord]:
-    if path.suffix.lower() == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         content = _parse_json(path)
         if isinstance(content, dict) and "annotations" in content:
             image_dir = options.pop("image_dir", None)
@@ -145,15 +228,19 @@ def _read_file(path: Path, rejections: Rejections, options: dict[str, Any]) -> l
             return _call(coco.load_annotations, [path], str(path), rejections, {"name": path.name, **options})
         if isinstance(content, dict) and "images" in content:
             return _call(karpathy.load, path, str(path), rejections, {"name": path.name, **options})
-    if path.suffix.lower() in table.TABLE_SUFFIXES:
+    if conceptual_captions.is_url_list(path):
+        raise SourceFormatError(
+            f"{path} lists URLs, not images. Download them first: blip-refine prepare {path} --download --output FOLDER"
+        )
+    if suffix in table.TABLE_SUFFIXES:
         return _call(table.load, path, str(path), rejections, options)
-    if path.suffix.lower() in (".txt", ".token"):
-        return _call(
-            flickr8k.load, path.parent, str(path), rejections,
-            {"name": path.parent.name, "captions_file": path.name, **options},
-        )  # fmt: skip
+    if suffix == ".tar":
+        return _call(webdataset.load, path, str(path), rejections, options)
+    if suffix in (".txt", ".token"):
+        known = {"name": path.resolve().parent.name, "captions_file": path.name}
+        return _call(flickr8k.load, path.parent, str(path), rejections, {**known, **options})
     raise SourceFormatError(
-        f"{path} is of no known form. Known are {', '.join(table.TABLE_SUFFIXES)}, "
+        f"{path} is of no known form. Known are {', '.join(table.TABLE_SUFFIXES)}, .tar, "
         "Flickr's .txt and .token files, and folders."
     )
 
@@ -165,15 +252,10 @@ def _parse_json(path: Path) -> Any:
         raise SourceFormatError(f"{path} is not JSON ({error}).") from error
 
 
-def _call(
-    loader: Callable[..., list[CaptionRecord]],
-    place: Any,
-    name: str,
-    rejections: Rejections,
-    options: dict[str, Any],
-) -> list[CaptionRecord]:
+def _call(loader: Callable[..., Any], place: Any, name: str, rejections: Rejections, options: dict[str, Any]) -> Any:
     """Call a loader, after a look whether it takes all options: a misspelt one must not end in a `TypeError`."""
-    taken = [parameter for parameter in inspect.signature(loader).parameters if parameter != "rejections"][1:]
+    parameters = inspect.signature(loader).parameters
+    taken = [parameter for parameter in parameters if parameter != "rejections"][1:]
     unknown = [option for option in options if option not in taken]
     if unknown:
         near = difflib.get_close_matches(unknown[0], taken, 1)
@@ -191,26 +273,30 @@ def _load_scenes(source: str, split: str | None, options: dict[str, Any]) -> lis
 
 
 def _take_split(
-    records: list[CaptionRecord], wanted: str, name: str, ratios: Mapping[str, float] | None, seed: int
+    records: list[CaptionRecord], wanted: str | None, name: str, ratios: Mapping[str, float] | None, seed: int
 ) -> list[CaptionRecord]:
-    own = sorted({record.split for record in records if record.split is not None})
-    # A data set that knows one split only has not been split: everything on the Hub is at least "train".
-    if ratios is None and (wanted in own and own != ["train"]):
-        return [record for record in records if record.split == wanted]
-    if ratios is None and len(own) > 1:
-        raise ConfigurationError(f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}.")
     from ..splits import DEFAULT_RATIOS, split_by_image
 
+    own = sorted({record.split for record in records if record.split is not None})
+    if ratios is None and own and own != ["train"]:
+        if wanted not in own:
+            raise ConfigurationError(f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}.")
+        return [record for record in records if record.split == wanted]
+    # Everything is at least called "train": a source that knows no other split has not been split yet.
     ratios = dict(ratios or DEFAULT_RATIOS)
-    if wanted not in ratios:
+    if wanted is not None and wanted not in ratios:
         raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")
-    return split_by_image(records, ratios, seed)[wanted]
+    parts = split_by_image(records, ratios, seed)
+    if wanted is not None:
+        return parts[wanted]
+    split_of = {record.image_id: part for part, chosen in parts.items() for record in chosen}
+    return [replace(record, split=split_of[record.image_id]) for record in records]
 
 
 def _known() -> str:
     return (
-        f"Known are the names {', '.join([*NAMED_SOURCES, *SCENES])}, a folder, a .csv, .jsonl, .json or .parquet "
-        "file, a Hub id such as 'owner/name', or a datasets.Dataset."
+        f"Known are the names {', '.join([*NAMED_SOURCES, *SCENES])}, a folder, a .csv, .tsv, .jsonl, .json, .parquet or "
+        ".tar file, a Hub id such as 'owner/name', or a datasets.Dataset."
     )
 
 
