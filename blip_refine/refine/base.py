@@ -152,7 +152,7 @@ class Refiner:
             for (place, _), proposal in zip(waiting, proposals, strict=True):
                 proposal = _add_up(spent.get(place), proposal)
                 problem = self._problem(asked[place], proposal)
-                if problem is not None and proposal.text is not None and attempt < attempts:
+                if problem is not None and proposal.raw is not None and attempt < attempts:
                     spent[place] = proposal
                     rejected.append((place, problem))
                 else:
@@ -169,7 +169,7 @@ class Refiner:
         answers: dict[str, Proposal] = {}
         if self.cache is not None:
             found = zip(first, self.cache.get(list(first)), strict=True)
-            answers = {key: replace(proposal, cached=True) for key, proposal in found if proposal is not None}
+            answers = {key: _free(proposal) for key, proposal in found if proposal is not None}
         missing = [place for key, place in first.items() if key not in answers]
         if missing:
             proposals = self.propose_each([requests[k] for k in missing], [feedback[k] for k in missing])
@@ -182,7 +182,7 @@ class Refiner:
         silent = Proposal(None, reason="the refiner gave no answer")
         # Duplicates share an answer; what it cost is counted once.
         return [
-            answer if first[key] == place else replace(answer, tokens=0, cost=None, cached=True)
+            answer if first[key] == place else _free(answer)
             for place, key in enumerate(keys)
             for answer in (answers.get(key, silent),)
         ]
@@ -255,6 +255,11 @@ def _as_cache(cache: AnswerCache | str | os.PathLike) -> AnswerCache:
     from .cache import AnswerCache
 
     return cache if isinstance(cache, AnswerCache) else AnswerCache(cache)
+
+
+def _free(proposal: Proposal) -> Proposal:
+    """An answer that was there already: nothing is paid for it now."""
+    return replace(proposal, tokens=0, cost=None if proposal.cost is None else 0.0, latency=None, cached=True)
 
 
 def _add_up(before: Proposal | None, now: Proposal) -> Proposal:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, SourceFormatError
+from ..errors import ConfigurationError, ImageDecodeError, SourceFormatError
 from ..records import ImageInput, RefineRequest
 
 if TYPE_CHECKING:
@@ -55,12 +55,16 @@ def image_digest(image: ImageInput | None) -> str | None:
         return None
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
-    if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)
-    digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()
+    if not isinstance(image, (str, os.PathLike)) and hasattr(image, "tobytes"):
+        digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+        digest.update(image.tobytes())
+        return digest.hexdigest()
+    from ..data.images import image_name, read_image_bytes
+
+    try:
+        return hashlib.sha256(read_image_bytes(image)).hexdigest()
+    except ImageDecodeError:
+        return image_name(image)
 
 
 class AnswerCache:
@@ -126,14 +130,19 @@ class AnswerCache:
         with self._lock:
             self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
 
-    def note(self, name: str, value: str | None = None) -> str | None:
-        """A short text kept under `name` (the id of a job that was sent): set it, or read it with no `value`."""
+    def notes(self, prefix: str) -> dict[str, str]:
+        """Short texts kept besides the answers (the jobs that were sent), by name."""
         with self._lock:
-            if value is not None:
+            rows = self._connection.execute("SELECT name, value FROM notes").fetchall()
+        return {name: value for name, value in rows if name.startswith(prefix)}
+
+    def note(self, name: str, value: str | None) -> None:
+        """Keep `value` under `name`; `None` forgets it."""
+        with self._lock:
+            if value is None:
+                self._connection.execute("DELETE FROM notes WHERE name = ?", (name,))
+            else:
                 self._connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
-                return value
-            row = self._connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
 
     def __len__(self) -> int:
         with self._lock:

@@ -200,6 +200,8 @@ class FactsGuard:
         numbers (`bool`, defaults to `True`): Check numbers, and words such as "couple" and "dozen".
         colours (`bool`, defaults to `True`): Check colours.
         names (`bool`, defaults to `True`): Check words with a capital inside of a sentence.
+        least_supported (`float`, defaults to 0.5): The share of its nouns, verbs and adjectives that must be in the
+            support. What has hardly a word in common with the caption is another text.
         adjectives (`bool`, defaults to `False`): Check all other adjectives, too ("happy", "old").
         kinds (`bool`, defaults to `True`): Let a word stand for something that is a kind of it (WordNet hypernyms).
         allow (`frozenset[str]`): Nouns that need no support, besides "group", "front", "side" and their like.
@@ -211,6 +213,7 @@ class FactsGuard:
     numbers: bool = True
     colours: bool = True
     names: bool = True
+    least_supported: float = 0.5
     adjectives: bool = False
     kinds: bool = True
     allow: frozenset[str] = frozenset()
@@ -219,7 +222,15 @@ class FactsGuard:
     def check(self, request: RefineRequest, text: str) -> str | None:
         """Why `text` cannot stand; `None` if it can."""
         invented = self.invented(request, text)
-        return None if not invented else f"it adds {invented[0][0]} {invented[0][1]!r}, which nothing supports"
+        if invented:
+            return f"it adds {invented[0][0]} {invented[0][1]!r}, which nothing supports"
+        tagger = resolve_tagger(self.tagger)
+        content = [word for word in analyse(text, tagger) if word.part in (NOUN, VERB, ADJECTIVE)]
+        support, known = Support(request, tagger), lexicon()
+        held = sum(support.holds_noun(word, known, self.kinds) for word in content)
+        if held < self.least_supported * len(content):
+            return f"it has little in common with the caption: {held} of its {len(content)} words"
+        return None
 
     def invented(self, request: RefineRequest, text: str) -> list[tuple[str, str]]:
         """Everything in `text` that the support does not have, as (what, word)."""

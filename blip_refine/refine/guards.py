@@ -214,7 +214,7 @@ class Guards:
             form = replace(form, max_ratio=form.max_ratio * 1.5)
         facts = self.facts
         if facts is not None:
-            facts = replace(facts, nouns=False, colours=False, adjectives=False, names=False, tagger="lexicon")
+            facts = replace(facts, nouns=False, colours=False, adjectives=False, names=False, least_supported=0.0)
         return replace(self, form=form, facts=facts, polarity=None)
 
 
