@@ -94,7 +94,10 @@ def load_source(
     else:
         records = _read(source, Path(data_dir) if data_dir is not None else None, found, options)
         if wanted is not None or ratios is not None:
-            records = _take_split(records, wanted, name, ratios, split_seed)
+            called_train = (
+                memory.is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
+            )
+            records = _take_split(records, wanted, name, ratios, split_seed, called_train)
     if captions_per_image is not None:
         records = [replace(record, captions=record.captions[:captions_per_image]) for record in records]
     if rejections is None:
@@ -149,6 +152,10 @@ def is_hub_id(source: Any, data_dir: Any = None) -> bool:
     return not Path(source).exists() and Path(source).suffix.lower() not in (*table.TABLE_SUFFIXES, ".tar", ".txt")
 
 
+def _comes_from_hub(source: Any, data_dir: Any) -> bool:
+    return is_hub_id(source, data_dir) or (source in hub.KNOWN_IDS and data_dir is None)
+
+
 def _mix(parts: Mapping[str, Any], rejections: Rejections, common: dict[str, Any]) -> list[CaptionRecord]:
     weights: dict[str, float] = {}
     records: dict[str, list[CaptionRecord]] = {}
@@ -194,9 +201,8 @@ def _read_named(
         repo_id = hub.KNOWN_IDS.get(name)
         if repo_id is None:
             raise SourceNotFoundError(f"Where are the files of {name}? Pass data_dir= with the folder as distributed.")
-        return _call(
-            hub.load_coco if name == "coco" else hub.load, repo_id, name, rejections, {"name": name, **options}
-        )
+        loader = hub.load_coco if name == "coco" else hub.load
+        return _call(loader, repo_id, name, rejections, {"name": name, **options})
     if not data_dir.is_dir():
         raise SourceNotFoundError(f"There is no folder {str(data_dir)!r} to read {name} from.")
     return _call(NAMED_SOURCES[name], data_dir, name, rejections, {"name": name, **options})
@@ -273,16 +279,25 @@ def _load_scenes(source: str, split: str | None, options: dict[str, Any]) -> lis
 
 
 def _take_split(
-    records: list[CaptionRecord], wanted: str | None, name: str, ratios: Mapping[str, float] | None, seed: int
+    records: list[CaptionRecord],
+    wanted: str | None,
+    name: str,
+    ratios: Mapping[str, float] | None,
+    seed: int,
+    called_train: bool,
 ) -> list[CaptionRecord]:
     from ..splits import DEFAULT_RATIOS, split_by_image
 
     own = sorted({record.split for record in records if record.split is not None})
-    if ratios is None and own and own != ["train"]:
+    # On the Hub everything is at least called "train": what knows no other split there has not been split yet.
+    unsplit = called_train and own == ["train"]
+    if ratios is None and own and not unsplit:
         if wanted not in own:
-            raise ConfigurationError(f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}.")
+            raise ConfigurationError(
+                f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
+                "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
+            )
         return [record for record in records if record.split == wanted]
-    # Everything is at least called "train": a source that knows no other split has not been split yet.
     ratios = dict(ratios or DEFAULT_RATIOS)
     if wanted is not None and wanted not in ratios:
         raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")
@@ -295,8 +310,8 @@ def _take_split(
 
 def _known() -> str:
     return (
-        f"Known are the names {', '.join([*NAMED_SOURCES, *SCENES])}, a folder, a .csv, .tsv, .jsonl, .json, .parquet or "
-        ".tar file, a Hub id such as 'owner/name', or a datasets.Dataset."
+        f"Known are the names {', '.join([*NAMED_SOURCES, *SCENES])}, a folder, a .csv, .tsv, .jsonl, .json, .parquet "
+        "or .tar file, a Hub id such as 'owner/name', or a datasets.Dataset."
     )
 
 
