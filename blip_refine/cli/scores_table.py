@@ -1,0 +1,40 @@
+"""The table of systems and their scores, as several commands end with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .output import output
+
+if TYPE_CHECKING:
+    from ..evaluation.systems import Evaluation
+
+
+def print_scores(systems: Mapping[str, Evaluation]) -> None:
+    """One row a metric, one column a system, 95 % intervals where they were computed, and what could not be."""
+    from ..metrics.score import COCO_METRICS
+
+    names = list(systems)
+    rows = []
+    for metric in COCO_METRICS:
+        cells = [_cell(systems[name], metric) for name in names]
+        if any(cells):
+            rows.append([metric, *cells])
+    images = len(systems[names[-1]].images)
+    output.table(["", *names], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
+    for metric, reason in systems[names[-1]].scores.unavailable.items():
+        output.line(f"{metric} was not computed: {reason}")
+    for name in names:
+        for warning in systems[name].scores.warnings:
+            output.warning(f"{name}: {warning}")
+        if systems[name].contaminated:
+            output.warning(f"{name}: contaminated, its images were trained on")
+
+
+def _cell(evaluation: Evaluation, metric: str) -> str:
+    if metric not in evaluation.scores.corpus:
+        return ""
+    value = f"{evaluation.scores.corpus[metric]:.3f}"
+    interval = evaluation.scores.intervals.get(metric)
+    return f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if interval else value

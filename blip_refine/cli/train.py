@@ -1,0 +1,109 @@
+"""`blip-refine train`: fine-tune a captioner on your images, and measure what it gained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import output
+
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def train(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="A folder, an id on the Hub, or 'starter'.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a csv or jsonl file, a Hub id.")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    folder: Annotated[Path | None, typer.Option("--output", "-o", help="Where the run is written.")] = None,
+    train_images: Annotated[int | None, typer.Option(help="Only the first so many training images.")] = None,
+    eval_images: Annotated[int | None, typer.Option(help="Only so many validation and test images.")] = None,
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa or eager.")] = None,
+    refiner: Annotated[str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ...")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the output folder.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    help_all: Annotated[bool, typer.Option("--help-all", help="Every training argument, and stop.")] = False,
+) -> None:
+    """Fine-tune a captioner: --model, --dataset, --output, and any training argument (--learning-rate 1e-5 ...).
+
+    --help-all lists all training arguments with their defaults.
+    """
+    from .arguments_from import describe_fields, parse_training_arguments
+
+    if help_all:
+        output.table(["flag", "default", "what it is"], describe_fields())
+        return
+    own = {
+        "model": model,
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "output": None if folder is None else str(folder),
+        "train_images": train_images,
+        "eval_images": eval_images,
+        "lora": lora,
+        "image_size": image_size,
+        "attention": attention,
+        "refiner": refiner,
+    }
+    args, own = parse_training_arguments(context.args, config, own)
+    from ..errors import ConfigurationError
+
+    if not own["dataset"]:
+        raise ConfigurationError("What shall it be trained on? For example: --dataset flickr8k --data-dir photos/")
+    if own["output"]:
+        args.output_dir = own["output"]
+    args.disable_tqdm = True
+    _run(args, own, resume, dry_run)
+
+
+def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
+    from ..finetune import finetune
+    from ..models.captioner import STARTER
+    from .data_options import describe_split, load_split
+    from .scores_table import print_scores
+
+    source, data_dir = own["dataset"], own["data_dir"]
+    parts = {}
+    for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):
+        parts[name] = load_split(source, name, data_dir=data_dir, limit=own[limit], required=name == "train")
+    output.heading("Plan")
+    output.note(f"  model       {own['model'] or STARTER}")
+    output.note(f"  dataset     {source}")
+    for name, part in parts.items():
+        output.note(describe_split(name, part))
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    steps = -(-len(parts["train"]) // batch)
+    output.note(f"  steps       {steps} an epoch of {batch} images each, {args.num_train_epochs:g} epochs")
+    output.note(f"  output      {args.output_dir}")
+    if dry_run:
+        output.result({"plan": {name: 0 if part is None else len(part) for name, part in parts.items()}})
+        return
+    run = finetune(
+        own["model"] or STARTER,
+        args,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        dataset=source,
+        lora=bool(own["lora"]),
+        image_size=own["image_size"],
+        attention=own["attention"] or "sdpa",
+        refiner=own["refiner"],
+        resume_from_checkpoint=True if resume else None,
+        narrator=output,
+    )
+    output.line()
+    if run.systems:
+        print_scores(run.systems)
+    output.line(f"Model: {run.folder}")
+    output.line(f"Card: {run.card}")
+    output.line(f"Report: {run.report}")
+    output.next_command(f"blip-refine caption PHOTOS --model {run.folder} --output captions.jsonl")
+    output.result({"folder": str(run.folder), "systems": {name: one.row for name, one in run.systems.items()}})

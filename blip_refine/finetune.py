@@ -1,0 +1,228 @@
+"""`finetune`: the whole path in one call, from captioned images to a measured, refined, documented run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .data.dataset import BlipCaptionDataset
+from .data.fingerprint import save_fingerprint
+from .data.leakage import ensure_no_overlap
+from .evaluation.run_facts import RunFacts
+from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
+from .hub.card import write_model_card
+from .models.captioner import count_parameters, load_captioner
+from .models.decoding import DecodingOptions
+from .narrator import Narrator, Silent
+from .pipeline import CaptionPipeline
+from .records import Caption, RefineRequest
+from .refine.base import RefinerLike, as_refiner
+from .refine.safety import CircuitBreaker, refine_safely
+from .report.report import write_report
+from .training.arguments import CaptionTrainingArguments
+from .training.callbacks import NarratedProgress
+from .training.trainer import CaptionTrainer
+
+FINGERPRINT_FILE = "training_fingerprint.json"
+SYSTEMS = ("before", "after", "refined")
+UNREPORTED = ("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "deepspeed_plugin")
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """What `finetune` leaves behind.
+
+    Args:
+        folder (`Path`): The run folder.
+        systems (`dict[str, Evaluation]`): "before", "after" and, with a refiner, "refined".
+        card, report (`Path`): Of the run.
+        unreadable (`dict[str, str]`): Images that were left out in training, and why.
+    """
+
+    folder: Path
+    systems: dict[str, Evaluation]
+    card: Path
+    report: Path
+    unreadable: dict[str, str]
+
+
+def finetune(
+    model: str | os.PathLike,
+    args: CaptionTrainingArguments,
+    train: BlipCaptionDataset,
+    validation: BlipCaptionDataset | None,
+    test: BlipCaptionDataset | None,
+    *,
+    dataset: str,
+    lora: bool | dict[str, Any] = False,
+    image_size: int | None = None,
+    attention: str = "sdpa",
+    refiner: RefinerLike | None = None,
+    metrics: Sequence[str] | None = None,
+    resume_from_checkpoint: str | bool | None = None,
+    narrator: Narrator | None = None,
+) -> FinetunedRun:
+    """Score a captioner, train it, score it again, refine its captions, and write it all down.
+
+    Args:
+        model (`str` or `os.PathLike`): What is started from: "starter", a folder, or an id on the Hub.
+        args ([`CaptionTrainingArguments`]): How; `output_dir` becomes the run folder.
+        train ([`BlipCaptionDataset`]): What is trained on.
+        validation ([`BlipCaptionDataset`], *optional*): What the best checkpoint is chosen on.
+        test ([`BlipCaptionDataset`], *optional*): What is scored before and after. No choice is made on it.
+        dataset (`str`): What the data are called in card and report.
+        lora, image_size, attention: As in [`load_captioner`].
+        refiner ([`Refiner`], `str` or callable, *optional*): Adds the system "refined".
+        metrics (`Sequence[str]`, *optional*): Of the final scores; all of [`score_captions`] by default.
+        resume_from_checkpoint (`str` or `bool`, *optional*): As in `Trainer.train`.
+        narrator ([`Narrator`], *optional*): Who is told what goes on.
+
+    Returns:
+        [`FinetunedRun`]
+
+    Raises:
+        LeakageError: Images of validation or test are in the training set.
+        ModelError, DataError, ConfigurationError: The parts cannot be used, or do not fit.
+    """
+    narrator = narrator or Silent()
+    folder = Path(args.output_dir or "captioner")
+    fixer = None if refiner is None else as_refiner(refiner)
+    captioner, processor = load_captioner(model, lora=lora, image_size=image_size, attention=attention)
+    trainer = CaptionTrainer(captioner, args, train, validation, processor)
+    NarratedProgress.replace_default(trainer, narrator)
+    overlap = list(trainer.overlap)
+    if test is not None:
+        overlap += ensure_no_overlap(train.records, test.records, allow_overlap=args.allow_overlap)
+    contaminated = bool(overlap)
+    total, trained = count_parameters(trainer.model)
+
+    systems: dict[str, Evaluation] = {}
+    if test is not None:
+        narrator.heading("Before training")
+        drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
+        systems["before"] = score(test, drafts, metrics, contaminated)
+        narrator.note(summarise(systems["before"]))
+
+    narrator.heading("Training")
+    narrator.note(
+        f"{len(train)} images, {trained:,} of {total:,} parameters are trained ({100 * trained / total:.1f} %)."
+    )
+    outcome = trainer.train(resume_from_checkpoint=resume_from_checkpoint)
+    trainer.save_model(str(folder))
+    trainer.save_state()
+    fingerprint = save_fingerprint(train.records, folder / FINGERPRINT_FILE)
+    for image_id, reason in list(trainer.unreadable.items())[:3]:
+        narrator.warning(f"The image {image_id} was left out: {reason}")
+
+    if test is not None:
+        narrator.heading("After training")
+        drafts = caption_images(trainer.model, processor, test, _with_candidates(args.decoding, fixer), args, narrator)
+        systems["after"] = score(test, drafts, metrics, contaminated)
+        narrator.note(summarise(systems["after"]))
+        if fixer is not None:
+            narrator.heading(f"Refining with {fixer.name}")
+            systems["refined"] = score(test, refine_captions(drafts, fixer, narrator), metrics, contaminated)
+            narrator.note(summarise(systems["refined"]))
+        # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
+        write_systems(folder, systems, final="after")
+
+    parts = {"train": train, "validation": validation, "test": test}
+    RunFacts(
+        base_model=str(model),
+        dataset=dataset,
+        splits={
+            name: {"images": len(part), "captions": sum(len(record.captions) for record in part.records)}
+            for name, part in parts.items()
+            if part is not None
+        },
+        fingerprint=fingerprint,
+        overlap=f"{len(overlap)} evaluation images are in the training set" if overlap else "none found",
+        decoding=describe_decoding(args.decoding),
+        hyperparameters=changed_arguments(args),
+        parameters=total,
+        trainable_parameters=trained,
+        seconds=outcome.metrics["train_runtime"],
+        refiner=None if fixer is None or test is None else fixer.name,
+    ).write(folder)
+    card = write_model_card(folder)
+    report = write_report(folder)
+    return FinetunedRun(folder, systems, card, report, dict(trainer.unreadable))
+
+
+def caption_images(
+    model, processor, dataset: BlipCaptionDataset, decoding: DecodingOptions, args, narrator: Narrator
+) -> list[Caption]:
+    """The captions of a dataset, in its order; an image that cannot be decoded has a caption with `error`."""
+    pipeline = CaptionPipeline(model, processor, decoding=decoding, batch_size=args.per_device_eval_batch_size)
+    captions = []
+    with narrator.progress("Captioning", total=len(dataset)) as advance:
+        for caption in pipeline.stream(dataset.records):
+            captions.append(caption)
+            advance()
+    return captions
+
+
+def refine_captions(drafts: Sequence[Caption], refiner, narrator: Narrator, batch_size: int = 64) -> list[Caption]:
+    """Drafts with a refiner's answers in their place, where it gave good ones."""
+    breaker = CircuitBreaker()
+    refined: list[Caption] = []
+    with narrator.progress("Refining", total=len(drafts)) as advance:
+        for start in range(0, len(drafts), batch_size):
+            batch = drafts[start : start + batch_size]
+            requests = [
+                RefineRequest(one.draft, one.candidates[1:], one.confidence, image_id=one.image_id) for one in batch
+            ]
+            for draft, answer in zip(batch, refine_safely(refiner, requests, breaker=breaker), strict=True):
+                reason = None if answer.accepted else answer.reason
+                refined.append(replace(draft, text=answer.text, refined=answer.accepted, reason=reason))
+            advance(len(batch))
+    return refined
+
+
+def score(dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool) -> Evaluation:
+    """Scores of the captions of a dataset, over the images that could be decoded."""
+    images = [
+        CaptionedImage(record, caption.text, caption.confidence)
+        for record, caption in zip(dataset.records, captions, strict=True)
+        if caption.error is None
+    ]
+    return evaluate_predictions(images, metrics=metrics, contaminated=contaminated)
+
+
+def summarise(evaluation: Evaluation) -> str:
+    """The scores in one line, and what could not be computed in the next."""
+    corpus = evaluation.scores.corpus
+    wanted = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "SPICE")
+    text = f"  {len(evaluation.images)} images: " + ", ".join(f"{n} {corpus[n]:.3f}" for n in wanted if n in corpus)
+    return text
+
+
+def describe_decoding(decoding: DecodingOptions) -> dict[str, Any]:
+    """How captions were made: what everybody asks for, and whatever else differs from the defaults."""
+    return {
+        "num_beams": decoding.num_beams,
+        "max_new_tokens": decoding.max_new_tokens,
+        "length_penalty": decoding.length_penalty,
+        **decoding.to_dict(),
+    }
+
+
+def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
+    """The training arguments that differ from the defaults, without paths and secrets."""
+    defaults = CaptionTrainingArguments(output_dir=args.output_dir)
+    changed = {}
+    for field in fields(args):
+        value = getattr(args, field.name, None)
+        if field.init and field.name not in UNREPORTED and value != getattr(defaults, field.name, None):
+            changed[field.name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
+    return changed
+
+
+def _with_candidates(decoding: DecodingOptions, refiner) -> DecodingOptions:
+    """The same search, returning all its beams for a refiner to choose from. The first is what it returns alone."""
+    if refiner is None or decoding.num_beams == 1 or decoding.do_sample:
+        return decoding
+    return decoding.with_changes(num_return_sequences=decoding.num_beams)
