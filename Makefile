@@ -1,0 +1,28 @@
+.PHONY: demo test quality style docs card
+VENV ?= .venv
+export BLIP_REFINE_VENV := $(VENV)
+
+demo:      ## The main job on the embedded default, in three minutes
+	sh scripts/demo.sh
+
+test:      ## All tests
+	sh scripts/test.sh
+
+quality:   ## Lint, formatting, types, and that the starter's card is up to date
+	sh scripts/environment.sh dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+style:     ## Put formatting right
+	sh scripts/environment.sh dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+card:      ## MODEL_CARD.md, from the starter's own files
+	sh scripts/environment.sh
+	$(VENV)/bin/python scripts/starter_card.py
+
+docs:      ## Check that every documented command and example runs
+	sh scripts/environment.sh dev
+	$(VENV)/bin/python -m pytest -q tests/test_docs.py

@@ -1,0 +1,6 @@
+#!/bin/sh
+# The main job on the embedded default: makes its environment, then fine-tunes, measures, refines and reports.
+set -eu
+cd "$(dirname "$0")/.."
+sh scripts/environment.sh
+HF_HUB_OFFLINE=1 exec "${BLIP_REFINE_VENV:-.venv}/bin/blip-refine" demo --output run "$@"
