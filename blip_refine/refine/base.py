@@ -92,6 +92,9 @@ class Refiner:
         self.cache = None if cache is None else _as_cache(cache)
         self.retries = retries
 
+    on_answer: Callable[[int], object] | None = None
+    """Called with a number of requests as they are answered, for a progress bar."""
+
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> Sequence[Proposal]:
         """Answer `requests`, in their order.
 
@@ -171,11 +174,15 @@ class Refiner:
             found = zip(first, self.cache.get(list(first)), strict=True)
             answers = {key: _free(proposal) for key, proposal in found if proposal is not None}
         missing = [place for key, place in first.items() if key not in answers]
+        if self.on_answer is not None:
+            self.on_answer(len(requests) - len(missing))
         if missing:
             proposals = self.propose_each([requests[k] for k in missing], [feedback[k] for k in missing])
             for index, proposal in proposals:
                 key = keys[missing[index]]
                 answers[key] = proposal
+                if self.on_answer is not None:
+                    self.on_answer(1)
                 # A failure is not an answer: the next run asks again.
                 if self.cache is not None and proposal.raw is not None:
                     self.cache.put(key, proposal)

@@ -113,11 +113,7 @@ class ConsensusRefiner(Refiner):
 
 def candidates_of(request: RefineRequest) -> list[str]:
     """All captions of a request that say something, the draft first; each as often as it was drawn."""
-    pool = [text for text in request.candidates if text.strip()]
-    draft = request.draft
-    if draft in pool:
-        pool.remove(draft)
-    return [draft, *pool] if draft.strip() else pool
+    return [text for text in (request.draft, *request.candidates) if text.strip()]
 
 
 def _by_rank(pools: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -5,38 +5,56 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..records import RefinedCaption, RefineRequest
 from . import cleanup
 from .base import Proposal, Refiner
+from .prompts import Style
+
+if TYPE_CHECKING:
+    from .guards import Guards
 
 CASINGS = ("sentence", "lower", "keep")
+WITHOUT_STOP = ("catalogue", "e-commerce")
+"""Audiences whose captions are labels, not sentences."""
 
 
 class RulesRefiner(Refiner):
     """Repairs a caption: repeated words and phrases, articles, spacing, dangling ends, decoder artefacts, casing.
 
     Args:
+        style (`str` or `Style`, *optional*): Captions for a catalogue or a shop end without a full stop; the rest of a
+            style is nothing that rules can follow.
         casing (`str`, defaults to `"sentence"`): `"sentence"` (capital at the start), `"lower"` or `"keep"`.
-        final_stop (`bool`, *optional*, defaults to `True`): Whether the caption ends with a full stop; `None` leaves
-            that as it is.
+        final_stop (`bool` or `"style"`, *optional*, defaults to `"style"`): Whether the caption ends with a full stop;
+            `None` leaves that as it is, `"style"` does what is usual where the caption is to stand.
         grammar (`bool`, defaults to `False`): Also put right what the grammar checker Harper finds and is sure of
             (`pip install 'blip_refine[grammar]'`). English only.
-        **options: `guards`, `cache`, `retries`, as in [`Refiner`].
+        guards (`Guards`, `str` or `bool`, *optional*): As in [`Refiner`]; none by default: rules make nothing up.
     """
 
     name = "rules"
     asks_again = False
 
     def __init__(
-        self, *, casing: str = "sentence", final_stop: bool | None = True, grammar: bool = False, **options: Any
+        self,
+        *,
+        style: str | Style | None = None,
+        casing: str = "sentence",
+        final_stop: bool | str | None = "style",
+        grammar: bool = False,
+        guards: Guards | str | bool | None = None,
     ):
-        super().__init__(**options)
+        super().__init__(guards=guards)
         if casing not in CASINGS:
             raise ConfigurationError(f"`casing` must be one of {', '.join(CASINGS)}, not {casing!r}.")
-        self.casing, self.final_stop, self.grammar = casing, final_stop, grammar
+        if final_stop not in (True, False, None, "style"):
+            raise ConfigurationError(f"`final_stop` must be True, False, None or 'style', not {final_stop!r}.")
+        audience = Style.parse(style).audience
+        self.final_stop = audience not in WITHOUT_STOP if final_stop == "style" else final_stop
+        self.casing, self.grammar = casing, grammar
         self._correct: Callable[[str], str] | None = None
         if grammar:
             from .grammar import GrammarChecker
@@ -60,7 +78,12 @@ class RulesRefiner(Refiner):
             steps.append(("grammar", self._correct))
         steps += [
             ("casing", lambda caption: cleanup.set_casing(caption, self.casing)),
-            ("final stop", lambda caption: cleanup.set_final_stop(caption, self.final_stop)),
+            (
+                "final stop",
+                lambda caption: cleanup.set_final_stop(
+                    caption, bool(self.final_stop) if self.final_stop is not None else None
+                ),
+            ),
         ]
         changed: list[str] = []
         for name, step in steps:
