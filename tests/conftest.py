@@ -11,6 +11,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest  # noqa: E402
 
+STARTER = Path(__file__).resolve().parent.parent / "blip_refine" / "starter"
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
@@ -21,3 +23,53 @@ def test_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"BLIP_REFINE_TEST_DATA names {folder!r}, which is not a folder"
     return path
+
+
+@pytest.fixture
+def tiny_captioner():
+    """A random BLIP of 32x32 pixels with the starter's processor: every part real, and fast.
+
+    Returns a function, so that a test can have several with equal weights: `tiny_captioner(seed=0)`.
+    """
+    import torch
+    from transformers import BlipConfig, BlipProcessor
+
+    from blip_refine.models.attention import use_attention
+    from blip_refine.models.blip import BlipForConditionalGeneration
+
+    def make(seed: int = 0, attention: str = "sdpa", image_size: int = 32, **text):
+        processor = BlipProcessor.from_pretrained(STARTER)
+        processor.image_processor.size = {"height": image_size, "width": image_size}
+        tokenizer = processor.tokenizer
+        config = BlipConfig(
+            text_config={
+                "vocab_size": len(tokenizer) + 2,
+                "hidden_size": 32,
+                "encoder_hidden_size": 32,
+                "intermediate_size": 64,
+                "projection_dim": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "max_position_embeddings": 64,
+                "bos_token_id": len(tokenizer),
+                "eos_token_id": tokenizer.sep_token_id,
+                "sep_token_id": tokenizer.sep_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+                **text,
+            },
+            vision_config={
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "projection_dim": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "image_size": image_size,
+                "patch_size": 16,
+                "initializer_range": 0.02,
+            },
+            projection_dim=32,
+        )
+        torch.manual_seed(seed)
+        return use_attention(BlipForConditionalGeneration(config), attention).eval(), processor
+
+    return make

@@ -88,6 +88,7 @@ def load_captioner(
     if image_size is not None:
         resize_image_input(model, processor, image_size)
     check_image_size(model, processor)
+    _check_vocabulary(model, processor, name_or_path)
     if freeze_vision:
         freeze_vision_encoder(model)
     if lora:
@@ -104,8 +105,8 @@ def _prefers_safetensors(place: str) -> bool:
     pickles = sorted(path.name for path in Path(place).glob("*.bin"))
     if pickles:
         raise ModelError(
-            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded and are "
-            "refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
+            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded, and "
+            "are refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
         )
     return True
 
@@ -157,6 +158,18 @@ def check_image_size(model: nn.Module, processor: BlipProcessor) -> None:
         raise ModelError(
             f"The processor makes pictures of {width}x{height} pixels and the model expects {expected}x{expected}. "
             f"Load both with load_captioner(..., image_size={expected}) or image_size={height}, which fits the model."
+        )
+
+
+def _check_vocabulary(model: nn.Module, processor: BlipProcessor, name_or_path: str | os.PathLike) -> None:
+    """Refuse a tokenizer whose words are missing, which `transformers` makes up silently, or are another model's."""
+    known, embedded = len(processor.tokenizer), model.config.text_config.vocab_size
+    if known <= len(processor.tokenizer.all_special_tokens):
+        raise ModelError(f"{name_or_path} has no vocabulary: tokenizer.json (or vocab.txt) is missing.")
+    if known > embedded:
+        raise ModelError(
+            f"The tokenizer of {name_or_path} knows {known} tokens and the model only {embedded}: the vocabulary is "
+            "that of another model."
         )
 
 
