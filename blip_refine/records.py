@@ -64,7 +64,7 @@ class Caption:
 
     Args:
         text (`str`): The caption to use: the refined one where refinement was accepted, the draft otherwise.
-            Empty where `error` is set.
+            Empty where `error` or `review` is set.
         draft (`str`): What the captioner itself said.
         candidates (`tuple[str, ...]`): All sequences the captioner returned for the image, best first; `draft` is
             the first of them.
@@ -74,6 +74,10 @@ class Caption:
         reason (`str`, *optional*): Why the draft was kept, where a refiner was asked and `refined` is `False`.
         image_id (`str`): The name of the image: its path, its id, or its place in the input.
         error (`str`, *optional*): Why there is no caption (the image could not be read, ...).
+        review (`str`, *optional*): Why the caption is not to be published before a person has looked at it: the
+            captioner was too unsure, or it says a blocked word. `text` is then empty and `draft` holds what was said.
+        image_gain (`float`, *optional*): `log p(draft | image) - log p(draft | no image)` in nats, where it was asked
+            for: how much the image, and not habit, explains the draft.
     """
 
     text: str
@@ -84,6 +88,8 @@ class Caption:
     reason: str | None = None
     image_id: str = ""
     error: str | None = None
+    review: str | None = None
+    image_gain: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
@@ -124,7 +130,8 @@ class RefinedCaption:
         raw (`str`, *optional*): The model's answer before cleaning and guards.
         refiner (`str`): The refiner's name, with its model.
         prompt_id (`str`, *optional*): Name and hash of the prompt template.
-        tokens (`int`, defaults to 0): Tokens read and written by the model for this caption.
+        tokens (`int`, defaults to 0): Tokens read and written by the model for this caption; 0 where the answer was
+            known already.
         cost (`float`, *optional*): In US dollars; `None` where it is unknown.
         latency (`float`, *optional*): Seconds; `None` where it was not measured.
         image_id (`str`): The name of the image.
