@@ -18,7 +18,7 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
 
     Other defaults than in `Seq2SeqTrainingArguments`: `num_train_epochs` 4, `gradient_accumulation_steps` 2,
     `gradient_checkpointing` on, `logging_steps` 50, `eval_strategy` and `save_strategy` "epoch", `save_total_limit` 2,
-    `load_best_model_at_end` on, `metric_for_best_model` "sacrebleu", `report_to` "none". A batch counts *images*:
+    `load_best_model_at_end` on (where there is evaluation and saving), `metric_for_best_model` "sacrebleu", `report_to` "none". A batch counts *images*:
     each brings all its captions.
 
     Args:
@@ -81,6 +81,9 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             self.predict_with_generate = False
             if self.metric_for_best_model not in LOSS_METRICS:
                 self.metric_for_best_model = "loss"
+        if "no" in (self.eval_strategy, self.save_strategy):
+            # There is nothing to choose from.
+            self.load_best_model_at_end = False
         self.captions_per_image = str(self.captions_per_image)
         super().__post_init__()
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from run_folder import make_run
+
+from .run_folder import make_run
 
 
 @pytest.fixture

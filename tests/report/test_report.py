@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from blip_refine.errors import SourceFormatError, SourceNotFoundError
 from blip_refine.report.report import write_report
+
+from .run_folder import edit, read_rows, write_rows
 
 
 class Page(HTMLParser):
@@ -49,26 +50,31 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.words))
 
 
-def edit(path: Path, change) -> None:
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 def test_page_holds_everything_of_a_run(run):
     page = write_report(run)
     assert page == run / "report" / "index.html"
     found = Page(page.read_text(encoding="utf-8"))
-    for heading in ("Scores", "Training", "Captions at a glance", "Pictures", "The run"):
+    for heading in (
+        "Scores",
+        "Training",
+        "Captions at a glance",
+        "Where it goes wrong",
+        "whether it knows",
+        "Pictures",
+        "The run",
+    ):
         assert heading in found.text
-    assert "After is better than before (CIDEr +1.800)" in found.text
+    metrics = json.loads((run / "coco_metrics.json").read_text())
+    gain = metrics["systems"]["after"]["CIDEr"] - metrics["systems"]["before"]["CIDEr"]
+    assert f"After is better than before (CIDEr {gain:+.3f})" in found.text
     assert "between after and refined there is no clear difference" in found.text
     assert "METEOR was not computed: there is no Java" in found.text
-    assert "0.612–0.748" in found.text, "intervals stand under the scores"
-    pictures = found.all("img")
-    assert len(pictures) == 12
-    assert all(picture["src"].startswith("data:image/") for picture in pictures)
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    ends = metrics["systems"]["after"]["intervals"]["Bleu_1"]
+    assert f"{ends['low']:.3f}–{ends['high']:.3f}" in found.text, "intervals stand under the scores"
+    pictures = [one for one in found.all("img") if "width" in one]
+    assert len(pictures) == 24
+    assert all(picture["src"].startswith("data:image/") for picture in found.all("img"))
+    rows = read_rows(run)
     assert [picture["alt"] for picture in pictures] == [row["caption"] for row in rows]
     for name in ("loss", "metrics", "scores", "lengths", "confidence"):
         with Image.open(run / "report" / f"{name}.png") as plot:
@@ -89,9 +95,9 @@ def test_page_loads_nothing_from_outside(run):
 
 def test_text_from_data_is_never_markup(run):
     evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} </style>'
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows = read_rows(run)
     rows[0] |= {"image_id": evil, "caption": evil, "references": [evil], "systems": {evil: evil, "after": evil}}
-    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(run, rows)
 
     def plant(metrics):
         metrics["systems"][evil] = metrics["systems"].pop("before") | {"signature": evil, "unavailable": {evil: evil}}
@@ -123,31 +129,77 @@ def test_one_file_is_enough(run, kept):
 
 def test_single_model_without_systems(run):
     edit(run / "coco_metrics.json", lambda metrics: (metrics.pop("systems"), metrics.pop("comparisons")))
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    kept = [{"image_id": row["image_id"], "caption": row["caption"]} for row in rows]
-    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    write_rows(run, [{"image_id": row["image_id"], "caption": row["caption"]} for row in read_rows(run)])
+    score = json.loads((run / "coco_metrics.json").read_text())["CIDEr"]
     found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
-    assert "CIDEr 2.160 on 12 held-out images." in found.text
+    assert f"CIDEr {score:.3f} on 24 held-out images." in found.text
+
+
+def test_what_the_files_imply_is_computed(run):
+    """Bare scores and captions, as a first version of a run may leave them: the report finds the rest out."""
+    whole = Page(write_report(run, plots=False).read_text(encoding="utf-8")).text
+
+    def strip(metrics):
+        metrics.pop("comparisons")
+        for scores in metrics["systems"].values():
+            scores.pop("intervals")
+
+    edit(run / "coco_metrics.json", strip)
+    write_rows(run, [{key: value for key, value in row.items() if key != "scores"} for row in read_rows(run)])
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8")).text
+    verdict = re.search(r"After is better than before \(CIDEr .*? held-out images\.", whole).group()
+    assert verdict in found and "95 % interval" in found
+
+
+def test_scores_of_another_evaluation_are_told(run):
+    def other(metrics):
+        metrics.pop("comparisons")
+        metrics["systems"]["after"]["CIDEr"] += 0.5
+
+    edit(run / "coco_metrics.json", other)
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8")).text
+    assert "Take care. CIDEr of 'after' is" in found and "not of one evaluation" in found
 
 
 def test_broken_picture_and_picture_outside_the_run(run, tmp_path):
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows = read_rows(run)
     (run / rows[0]["image"]).write_bytes(b"no picture")
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     rows[1]["image"] = "../secret.png"
-    (run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(Page(write_report(run, plots=False).read_text(encoding="utf-8")).all("img")) == 10
+    write_rows(run, rows)
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    assert len([one for one in found.all("img") if "width" in one]) == 22
+
+
+def test_planted_faults_are_found_and_shown(run):
+    rows = read_rows(run)
+    thing = rows[0]["objects"][0]["name"]
+    planted = {
+        "hallucination": f"a {rows[0]['objects'][0]['color']} {thing} and a zebra on the grass",
+        "repetition": f"a {thing} and a {thing}",
+        "omission": "the grass",
+    }
+    for row, caption in zip(rows, planted.values(), strict=False):
+        row["systems"]["refined"] = row["caption"] = caption
+    write_rows(run, rows)
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    cards = [attributes for attributes in found.all("li") if attributes.get("class") == "card"]
+    for card, kind in zip(cards, planted, strict=False):
+        assert kind in card["data-faults"].split("|")
+    assert "hallucination: zebra" in found.text
+    assert "names 'zebra', which no reference mentions" in found.text
+    assert f"introduces 'a {thing}' 2 times" in found.text
 
 
 def test_gallery_is_bounded_and_keeps_the_extremes(run):
     found = Page(write_report(run, max_pictures=8, plots=False).read_text(encoding="utf-8"))
     cards = [attributes for attributes in found.all("li") if attributes.get("class") == "card"]
     assert len(cards) == 8
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows = read_rows(run)
     gains = [row["scores"]["refined"]["CIDEr"] - row["scores"]["before"]["CIDEr"] for row in rows]
     shown = [float(card["data-gain"]) for card in cards]
     assert max(shown) == pytest.approx(max(gains)) and min(shown) == pytest.approx(min(gains))
-    assert "8 of 12 evaluated images" in found.text
+    assert "8 of 24 evaluated images" in found.text
 
 
 def test_same_files_give_the_same_page(run):
@@ -165,6 +217,7 @@ def test_nothing_to_report_says_what_to_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("predictions.jsonl", '{"image_id": 1}\n{"image_id": 1}', "'1' is there more than once"),
         ("coco_metrics.json", "{", "is not JSON"),
         ("coco_metrics.json", "[]", "a JSON object was expected"),
         ("coco_metrics.json", '{"systems": {"a": 3}}', "'systems' is not an object of objects"),
