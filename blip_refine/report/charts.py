@@ -24,11 +24,13 @@ class Series:
         name (`str`): Shown in the legend.
         points (`Sequence[tuple[float, float]]`): x and y.
         style (`str`): The CSS class that colours it: "s0", "s1", ...
+        whiskers (`Sequence[tuple[float, float]]`): Lower and upper end of each point's interval, where there are any.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str = "s0"
+    whiskers: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,15 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, title: str) -
     """Curves over a common x axis, with a mark at every point where there are few."""
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
+    ys += [end for line in series for ends in line.whiskers for end in ends]
     axes = _Axes(xs, ys, x_name, y_name)
     body, told = axes.draw(), []
     for shape, line in enumerate(series):
         points = sorted(line.points)
         path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
         body.append(f'<polyline points="{path}" class="line {escape(line.style)}"/>')
+        for (x, _), (low, high) in zip(line.points, line.whiskers, strict=False):
+            body.append(_rule(axes.x(x), axes.y(low), axes.x(x), axes.y(high), f"whisker {escape(line.style)}"))
         if len(points) <= 12:
             for x, y in points:
                 label = f"{line.name}: {number(y)} at {x_name} {number(x)}"
@@ -159,7 +164,12 @@ def interval_chart(bars: Sequence[Bar], title: str, digits: int = 3, zero: bool 
         digits (`int`, defaults to 3): Decimals of the numbers.
         zero (`bool`, defaults to `False`): Begin the scale at zero, with a bar from there, and mark it.
     """
-    row, left, right, width = 30, 92, 56, 340
+    names = [bar.name if len(bar.name) <= 22 else bar.name[:21] + "…" for bar in bars]
+    values = [f"{bar.value:.{digits}f} {bar.note}".strip() for bar in bars]
+    # As wide as the longest text needs, at about 6.6 units a letter; the marks get the rest.
+    left = min(22 + 6.6 * max(len(name) for name in names), 150)
+    right = min(22 + 6.6 * max(len(value) for value in values), 110)
+    row, width = 30, 400
     ends = [end for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None]
     if zero:
         ends.append(0.0)
@@ -179,8 +189,7 @@ def interval_chart(bars: Sequence[Bar], title: str, digits: int = 3, zero: bool 
     for shape, bar in enumerate(bars):
         middle, style = row * shape + row / 2 + 4, str(escape(bar.style))
         said = f"{bar.name}: {bar.value:.{digits}f}"
-        name = bar.name if len(bar.name) <= 13 else bar.name[:12] + "…"
-        body.append(_text(left - 10, middle + 4, name, "end", "label"))
+        body.append(_text(left - 10, middle + 4, names[shape], "end", "label"))
         if zero:
             start, extent = min(place(0), place(bar.value)), abs(place(bar.value) - place(0))
             body.append(
@@ -194,9 +203,7 @@ def interval_chart(bars: Sequence[Bar], title: str, digits: int = 3, zero: bool 
             said += f" ({bar.low:.{digits}f} to {bar.high:.{digits}f})"
         if not zero:
             body.append(_marker(place(bar.value), middle, style, shape, said))
-        body.append(
-            _text(width - right + 12, middle + 4, f"{bar.value:.{digits}f} {bar.note}".strip(), "start", "label")
-        )
+        body.append(_text(width - right + 12, middle + 4, values[shape], "start", "label"))
         told.append(said + ".")
     return _frame(body, title, " ".join(told), width, height)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from ..evaluation.evaluator import spread
+from ..evaluation.faults import Fault
 from .results import Example, RunResults
 from .words import Word, mark_caption, mark_reference, words_of
 
@@ -43,6 +45,7 @@ class Card:
         gain (`float`, *optional*): Score of the last system minus score of the first.
         confidence (`float`, *optional*): Mean log-probability of the draft's tokens.
         length (`int`): Words of the final caption.
+        faults (`list[Fault]`): What the error analysis found in it.
     """
 
     number: int
@@ -56,9 +59,12 @@ class Card:
     gain: float | None
     confidence: float | None
     length: int
+    faults: list[Fault]
 
 
-def build_cards(run: RunResults, metric: str | None, limit: int) -> list[Card]:
+def build_cards(
+    run: RunResults, metric: str | None, limit: int, faults: Mapping[str, Sequence[Fault]] | None = None
+) -> list[Card]:
     """The cards of a run, in the order of its predictions.
 
     Args:
@@ -66,12 +72,13 @@ def build_cards(run: RunResults, metric: str | None, limit: int) -> list[Card]:
         metric (`str`, *optional*): The metric of the scores beside the captions.
         limit (`int`): At most so many. Where there are more, those that gained and lost most are shown and the rest is
             taken at equal distances, so that the gallery stays typical.
+        faults (`Mapping[str, Sequence[Fault]]`, *optional*): Image id to the faults of its final caption.
     """
     pictured = [number for number, example in enumerate(run.examples) if example.image is not None]
     # Where only some pictures were kept beside the results, it is those that are worth showing.
     shown = pictured or list(range(len(run.examples)))
     places = spread([gain_of(run.examples[number], metric) for number in shown], limit)
-    return [_card(shown[place], run.examples[shown[place]], metric) for place in places]
+    return [_card(shown[place], run.examples[shown[place]], metric, faults or {}) for place in places]
 
 
 def gain_of(example: Example, metric: str | None) -> float | None:
@@ -83,7 +90,7 @@ def gain_of(example: Example, metric: str | None) -> float | None:
     return None if first is None or last is None else last - first
 
 
-def _card(number: int, example: Example, metric: str | None) -> Card:
+def _card(number: int, example: Example, metric: str | None, faults: Mapping[str, Sequence[Fault]]) -> Card:
     lines: list[Line] = []
     for name, caption in example.systems.items():
         previous = lines[-1].text if lines else None
@@ -102,6 +109,7 @@ def _card(number: int, example: Example, metric: str | None) -> Card:
         gain=gain_of(example, metric),
         confidence=example.confidence,
         length=len(words_of(example.caption)),
+        faults=list(faults.get(example.image_id, ())),
     )
 
 

@@ -10,10 +10,19 @@ from pathlib import Path
 from .. import __version__
 from ..jsonlines import atomic_write
 from .charts import number
+from .errors import fault_rows
 from .gallery import build_cards
+from .measure import measure
 from .plots import write_plots
 from .results import METRICS, RunResults, read_run
-from .sections import distribution_charts, score_charts, system_styles, training_charts
+from .sections import (
+    calibration_charts,
+    distribution_charts,
+    score_charts,
+    slice_charts,
+    system_styles,
+    training_charts,
+)
 from .story import comparison_of, sentence, tiles, verdict_of
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,7 +76,12 @@ def render(run: RunResults, max_pictures: int = 200) -> str:
     environment.globals.update(number=number, comparison_of=comparison_of, verdict_of=verdict_of)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    findings = measure(run)
+    run = findings.run
     shown = tiles(run)
+    faults = fault_rows(findings)
+    found = list(findings.errors.values())[-1].faults if findings.errors else {}
+    cards = build_cards(run, run.headline_metric, max_pictures, found)
     return environment.get_template("report.html").render(
         run=run,
         version=__version__,
@@ -82,7 +96,15 @@ def render(run: RunResults, max_pictures: int = 200) -> str:
         metrics=[metric for metric in METRICS if any(metric in system.scores for system in run.systems)],
         unavailable={metric: reason for system in run.systems for metric, reason in system.unavailable.items()},
         signatures=sorted({system.signature for system in run.systems if system.signature}),
-        cards=build_cards(run, run.headline_metric, max_pictures),
+        cards=cards,
+        faults=faults,
+        kinds=[row.kind for row in faults if any(fault.kind == row.kind for card in cards for fault in card.faults)],
+        analyses=findings.errors,
+        people_analysis=findings.people,
+        warnings=findings.warnings,
+        slice_charts=slice_charts(findings),
+        calibration=findings.calibration,
+        calibration_charts=calibration_charts(findings),
         curves=training_charts(run),
         score_charts=score_charts(run),
         distributions=distribution_charts(run),

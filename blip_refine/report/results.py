@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,9 @@ def read_run(folder: str | os.PathLike) -> RunResults:
     if predictions.is_file():
         rows = enumerate(read_jsonl(predictions), 1)
         examples = tuple(_example(row, folder, f"{predictions}, row {number}") for number, row in rows)
+        twice = [image_id for image_id, times in Counter(one.image_id for one in examples).items() if times > 1]
+        if twice:
+            raise SourceFormatError(f"{predictions}: the image {twice[0]!r} is there more than once.")
     log = _read_object(folder / "trainer_state.json").get("log_history", [])
     return RunResults(
         folder=folder,

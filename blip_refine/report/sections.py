@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from . import charts
+from .measure import Findings
 from .results import METRICS, RunResults, curve, logged_metrics
 from .words import words_of
 
@@ -84,3 +85,38 @@ def distribution_charts(run: RunResults) -> list[Panel]:
         svg = charts.histogram([("drafts", "s1", confidences)], name, "Confidence of the captioner")
         found.append(Panel("Confidence", svg))
     return found
+
+
+def slice_charts(findings: Findings) -> list[Panel]:
+    """For each way of dividing the images, a bar for each part, with its interval and its number of images."""
+    metric = findings.run.headline_metric
+    groups: dict[str, list[charts.Bar]] = {}
+    for part in findings.slices:
+        bar = charts.Bar(part.name, part.score, part.low, part.high, "s1", f"({part.images})")
+        groups.setdefault(part.by, []).append(bar)
+    return [
+        Panel(f"{metric} by {by}", charts.interval_chart(bars, f"{metric} by {by}", digits=2, zero=True))
+        for by, bars in groups.items()
+        if len(bars) > 1
+    ]
+
+
+def calibration_charts(findings: Findings) -> list[Panel]:
+    """Score against confidence, and what keeping only the most confident captions would give."""
+    found, metric = findings.calibration, findings.run.headline_metric
+    if found is None or metric is None:
+        return []
+    bins = charts.Series(
+        metric,
+        [(one.confidence, one.score) for one in found.bins],
+        "s1",
+        [(one.low, one.high) for one in found.bins],
+    )
+    kept = charts.Series(metric, [(100 * share, score) for share, score in found.kept], "s2")
+    return [
+        Panel("Confidence and quality", charts.line_chart([bins], "confidence", metric, f"{metric} by confidence")),
+        Panel(
+            "If only the most confident were kept",
+            charts.line_chart([kept], "captions kept (%)", metric, f"{metric} of the most confident captions"),
+        ),
+    ]

@@ -17,12 +17,16 @@
   const sort = document.getElementById("sort");
   const shown = document.getElementById("shown");
   const nothing = document.getElementById("nothing");
+  const fault = document.getElementById("fault");
 
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const card of cards) {
-      const keep = words.every((word) => texts.get(card).includes(word));
+      const kinds = card.dataset.faults.split("|").filter(Boolean);
+      const wanted = fault ? fault.value : "";
+      const kind = !wanted || (wanted === "none" ? kinds.length === 0 : kinds.includes(wanted));
+      const keep = kind && words.every((word) => texts.get(card).includes(word));
       card.hidden = !keep;
       count += keep ? 1 : 0;
     }
@@ -44,6 +48,7 @@
 
   search.addEventListener("input", filter);
   sort.addEventListener("change", order);
+  if (fault) fault.addEventListener("change", filter);
   const controls = document.getElementById("controls");
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
