@@ -31,6 +31,7 @@ FLOORS = {
     "finetune": 8,
     "demo": 8,
     "cli": 9,
+    "__main__": 9,
 }
 """The floors of docs/architecture.md. A module imports from its own floor or lower ones."""
 

@@ -30,7 +30,8 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
 
     names = [field.name for field in fields(CaptionTrainingArguments) if field.init]
     given = _read_config(config, [*names, *own]) if config is not None else {}
-    own = {name: given.pop(name, None) if value is None else value for name, value in own.items()}
+    from_config = {name: given.pop(name, None) for name in own}
+    own = {name: from_config[name] if value is None else value for name, value in own.items()}
     parser = _make_parser(CaptionTrainingArguments)
     from_file = [part for name, value in given.items() for part in _as_flag(name, value)]
     try:

@@ -25,7 +25,9 @@ def demo(
         "in deserts and on the moon, described as in a catalogue. No network, no GPU."
     )
     from ..demo import run_demo
+    from .libraries import quieten_libraries
 
+    quieten_libraries()
     run = run_demo(folder, epochs=epochs, images=images, seed=seed, narrator=output)
     output.line()
     print_scores(run.systems)

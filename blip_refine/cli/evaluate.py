@@ -33,7 +33,10 @@ def evaluate(
     from ..models.decoding import DecodingOptions
     from ..pipeline import CaptionPipeline
     from .data_options import load_split
+    from .libraries import quieten_libraries
     from .scores_table import print_scores
+
+    quieten_libraries()
 
     changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "prompt": prompt}
     options = DecodingOptions.preset(decoding, **{name: value for name, value in changes.items() if value is not None})

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import BlipRefineError
 from .output import output
 
-COMMANDS = ("demo", "train", "evaluate", "caption", "score", "refine", "report", "push")
+COMMANDS = ("demo", "prepare", "train", "evaluate", "caption", "refine", "report", "push")
 """The files of this folder that hold a command, in the order of `--help`. Each defines a function of its name."""
 
 GLOBAL_FLAGS = {
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments, flags = _take_global_flags(list(sys.argv[1:] if arguments is None else arguments))
     output.json_mode, output.quiet = "--json" in flags, "--quiet" in flags
     try:
-        build_app()(args=arguments, standalone_mode=True)
+        build_app()(args=arguments, prog_name="blip-refine", standalone_mode=True)
     except BlipRefineError as error:
         _fail(error, f"Error: {error}", 2, flags)
     except KeyboardInterrupt as error:

@@ -67,8 +67,10 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     from ..finetune import finetune
     from ..models.captioner import STARTER
     from .data_options import describe_split, load_split
+    from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    quieten_libraries()
     source, data_dir = own["dataset"], own["data_dir"]
     parts = {}
     for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import Seq2SeqTrainingArguments
 
 from ..errors import ConfigurationError
@@ -18,8 +19,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
 
     Other defaults than in `Seq2SeqTrainingArguments`: `num_train_epochs` 4, `gradient_accumulation_steps` 2,
     `gradient_checkpointing` on, `logging_steps` 50, `eval_strategy` and `save_strategy` "epoch", `save_total_limit` 2,
-    `load_best_model_at_end` on (where there is evaluation and saving), `metric_for_best_model` "sacrebleu", `report_to` "none". A batch counts *images*:
-    each brings all its captions.
+    `load_best_model_at_end` on (where there is evaluation and saving), `metric_for_best_model` "sacrebleu",
+    `report_to` "none". A batch counts *images*: each brings all its captions.
 
     Args:
         max_txt_len (`int`, defaults to 40): Longest caption in tokens, prompt and special tokens included.
@@ -84,6 +85,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if "no" in (self.eval_strategy, self.save_strategy):
             # There is nothing to choose from.
             self.load_best_model_at_end = False
+        if self.dataloader_pin_memory and not torch.cuda.is_available():
+            self.dataloader_pin_memory = False
         self.captions_per_image = str(self.captions_per_image)
         super().__post_init__()
 

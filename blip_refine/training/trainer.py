@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -290,6 +291,8 @@ class CaptionTrainer(Seq2SeqTrainer):
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         self.processing_class.save_pretrained(folder)
+        # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
+        Path(folder, "training_args.bin").unlink(missing_ok=True)
 
 
 def is_loss(metric: str | None) -> bool:
