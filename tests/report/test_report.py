@@ -188,7 +188,7 @@ def test_planted_faults_are_found_and_shown(run):
         assert kind in card["data-faults"].split("|")
     assert "hallucination: zebra" in found.text
     assert "names 'zebra', which no reference mentions" in found.text
-    assert f"introduces 'a {thing}' 2 times" in found.text
+    assert f"introduces '{thing}' 2 times" in found.text
 
 
 def test_gallery_is_bounded_and_keeps_the_extremes(run):
