@@ -64,9 +64,10 @@ def explained(action: str, repo_id: str) -> Iterator[None]:
     Raises:
         HubError: Whatever the client raised, explained.
     """
-    import httpx
     from huggingface_hub import errors
 
+    # Of the HTTP library that this version of the client stands on: httpx, or httpx2.
+    broken = (errors.HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
     try:
         yield
     except errors.GatedRepoError as error:
@@ -91,13 +92,13 @@ def explained(action: str, repo_id: str) -> Iterator[None]:
         raise HubError(f"Could not {action}: you are not logged in. Run `hf auth login`, or set HF_TOKEN.") from error
     except errors.HfHubHTTPError as error:
         raise HubError(_explain_status(action, error)) from error
-    except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
+    except broken as error:
         raise HubError(_broken(action, error)) from error
     except RuntimeError as error:
         # How the client wraps what happens to one file of an upload.
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise HubError(_explain_status(action, error.__cause__)) from error
-        if isinstance(error.__cause__, (httpx.HTTPError, ConnectionError, TimeoutError)):
+        if isinstance(error.__cause__, broken):
             raise HubError(_broken(action, error.__cause__)) from error
         raise
 
