@@ -20,7 +20,10 @@ from PIL import Image
 from ..errors import ImageDecodeError
 from ..records import CaptionRecord, ImageInput
 from .hamming import COLOR_GRID, HASH_SIZE, near_pairs
-from .images import load_image, read_image_bytes
+from .images import CroppedImage, load_image, read_image_bytes
+
+DECODED_SIDE = 64
+"""Pixels that the transform looks at, in a row and in a column; large JPEGs are decoded no larger than this needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,13 @@ def perceptual_hash(image: ImageInput) -> str:
     Raises:
         ImageDecodeError: The image cannot be decoded.
     """
+    return hash_picture(load_image(image, target_size=DECODED_SIDE, truncated="recover"))
+
+
+def hash_picture(picture: Image.Image) -> str:
+    """`perceptual_hash` of a picture that `load_image(..., target_size=DECODED_SIDE)` has decoded."""
     import imagehash
 
-    picture = load_image(image, target_size=64, truncated="recover")
     bits = imagehash.phash(picture, hash_size=HASH_SIZE, highfreq_factor=4).hash
     grid = picture.resize((COLOR_GRID, COLOR_GRID), Image.Resampling.BOX)
     return np.packbits(np.asarray(bits).reshape(-1)).tobytes().hex() + grid.tobytes().hex()
@@ -72,6 +79,8 @@ def hash_image(image: ImageInput, *, perceptual: bool = True) -> ImageHash:
     Raises:
         ImageDecodeError: The image cannot be read.
     """
+    if isinstance(image, CroppedImage):
+        return hash_image(image.image, perceptual=perceptual)  # parts of a picture share its fate in every split
     if isinstance(image, (str, os.PathLike)) and os.path.exists(image):
         status = os.stat(image)
         return _hash_file(os.path.abspath(image), status.st_size, status.st_mtime_ns, perceptual)

@@ -15,6 +15,7 @@ from ..records import CaptionRecord
 from .duplicates import ImageHash, group_duplicates, hash_records
 from .fingerprint import Fingerprint, fingerprint_records, load_fingerprint, save_fingerprint
 from .leakage import Overlap, ensure_no_overlap, find_overlap
+from .rejections import Rejections
 
 __all__ = [
     "DEFAULT_RATIOS",
@@ -22,6 +23,7 @@ __all__ = [
     "Overlap",
     "ensure_no_overlap",
     "find_overlap",
+    "keep_on_one_side",
     "fingerprint_records",
     "load_fingerprint",
     "save_fingerprint",
@@ -29,6 +31,9 @@ __all__ = [
 ]
 
 DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
+
+_PRECEDENCE = {"train": 0, "validation": 2, "test": 3}
+"""Which split keeps a picture that is in several; other names come between train and validation."""
 
 
 def split_by_image(
@@ -76,6 +81,44 @@ def split_by_image(
     for record, split in zip(records, assigned, strict=True):
         result[split].append(replace(record, split=split))
     return result
+
+
+def keep_on_one_side(
+    records: Sequence[CaptionRecord],
+    hashes: Sequence[ImageHash],
+    rejections: Rejections,
+) -> tuple[list[CaptionRecord], list[ImageHash]]:
+    """Records that have splits already (official ones, or those of several sources), without pictures on two sides.
+
+    A picture that is in several splits stays in the one that is evaluated, so that scores stay comparable with those
+    of others; its copies in the other splits are left out. Copies within one split stay.
+
+    Args:
+        records (`Sequence[CaptionRecord]`): With their `split` set; those without one are passed through.
+        hashes (`Sequence[ImageHash]`): Of their images.
+        rejections (`Rejections`): What is left out is noted here.
+
+    Returns:
+        `tuple[list[CaptionRecord], list[ImageHash]]`: The records that stay, and their hashes.
+    """
+    dropped: set[int] = set()
+    for group in group_duplicates(hashes):
+        splits = {records[place].split for place in group} - {None}
+        if len(splits) < 2:
+            continue
+        keeper = max((split for split in splits if split), key=lambda split: (_PRECEDENCE.get(split, 1), split))
+        kept = next(records[place] for place in group if records[place].split == keeper)
+        for place in group:
+            if records[place].split not in (keeper, None):
+                dropped.add(place)
+                rejections.add(
+                    "duplicate across splits",
+                    records[place].image_id,
+                    records[place].source,
+                    f"in {records[place].split}, the same picture as {kept.image_id} in {keeper}",
+                )
+    stay = [place for place in range(len(records)) if place not in dropped]
+    return [records[place] for place in stay], [hashes[place] for place in stay]
 
 
 def _normalised(ratios: Mapping[str, float]) -> dict[str, float]:

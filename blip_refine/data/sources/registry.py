@@ -236,7 +236,8 @@ def _read_file(path: Path, rejections: Rejections, options: dict[str, Any]) -> l
             return _call(karpathy.load, path, str(path), rejections, {"name": path.name, **options})
     if conceptual_captions.is_url_list(path):
         raise SourceFormatError(
-            f"{path} lists URLs, not images. Download them first: blip-refine prepare {path} --download --output FOLDER"
+            f"{path} lists URLs, not images. Download them first: "
+            f"blip-refine prepare {path} --download --output FOLDER"
         )
     if suffix in table.TABLE_SUFFIXES:
         return _call(table.load, path, str(path), rejections, options)

@@ -1,0 +1,194 @@
+"""`blip-refine prepare`: sources cleaned, split, fingerprinted and described, in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import output
+
+if TYPE_CHECKING:
+    from ..data.rejections import Rejections
+    from ..records import CaptionRecord
+
+
+def prepare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="A name (flickr8k, coco), a folder, a file of captions, or a Hub id."
+        ),
+    ],
+    output_dir: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source are.")] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option(help="Shares to split into, as 90/5/5 or train=80,test=20. Default: the source's own splits."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="With several sources, the share of each among the images, in their order."),
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="The column that holds the image.")] = None,
+    caption_column: Annotated[str | None, typer.Option(help="The column that holds the caption.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The column that holds the image's name.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What the source itself takes, as restval=drop. May be repeated."),
+    ] = None,
+    captions_per_image: Annotated[int | None, typer.Option(help="Keep the first so many of each image.")] = None,
+    min_words: Annotated[int, typer.Option(help="Leave out captions with fewer words.")] = 2,
+    max_words: Annotated[int, typer.Option(help="Leave out captions with more words.")] = 60,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Leave out captions that are surely in another language (en, de, ...)."),
+    ] = None,
+    min_side: Annotated[int, typer.Option(help="Leave out images with a shorter side, in pixels.")] = 32,
+    max_aspect_ratio: Annotated[float, typer.Option(help="Leave out images that are more oblong.")] = 5.0,
+    copy_images: Annotated[bool, typer.Option("--copy-images", help="Copy the images into the folder.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="The source is a list of captions and URLs: download the images.")
+    ] = False,
+    preview_augment: Annotated[
+        str | None,
+        typer.Option(help="Also draw what an augmentation (light, standard) does to some pictures and captions."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads. Default: one a processor core.")] = None,
+) -> None:
+    """Clean captions and images, split by image without leaks, and describe what is there.
+
+    Example: blip-refine prepare photos/ --output data
+    """
+    from ..data.cleaning import CleaningRules
+    from ..data.prepare import PAGE_FILE, prepare_dataset
+    from ..data.rejections import Rejections
+
+    rules = CleaningRules(
+        min_words=min_words,
+        max_words=max_words,
+        language=language,
+        min_side=min_side,
+        max_aspect_ratio=max_aspect_ratio,
+    )
+    shares = _parse_ratios(ratios) if ratios else None
+    columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
+    options: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
+    options |= _parse_options(option or [])
+    rejections = Rejections()
+    if download:
+        sources = [_download(sources, output_dir)]
+    records = _load(sources, weight, data_dir, captions_per_image, options, rejections, seed)
+    name = " + ".join(Path(source).name or source for source in sources)
+    with output.progress(f"Looking at {len(records)} images", len(records)) as advance:
+        prepared = prepare_dataset(
+            records,
+            output_dir,
+            name=name,
+            rules=rules,
+            ratios=shares,
+            seed=seed,
+            copy_images=copy_images,
+            workers=workers,
+            rejections=rejections,
+            progress=advance,
+        )
+    if preview_augment is not None:
+        from ..data.augment import load_augmentation
+        from ..data.augment_preview import save_preview
+
+        save_preview(load_augmentation(preview_augment), prepared.records, output_dir / "augmentation.jpg", seed=seed)
+    splits = prepared.statistics["splits"]
+    output.table(
+        ["split", "images", "captions"],
+        [[split, f"{part['images']:,}", f"{part['captions']:,}"] for split, part in splits.items()],
+    )
+    if prepared.rejections.counts:
+        output.table(["left out", "how many"], list(prepared.rejections.counts.items()))
+    output.line(f"Fingerprint: {prepared.fingerprint}")
+    output.line(f"Look at it: {output_dir / PAGE_FILE}")
+    output.result({"output": str(output_dir), **prepared.statistics})
+    output.next_command(f"blip-refine train --dataset {output_dir} --output run")
+
+
+def _load(
+    sources: list[str],
+    weights: list[float] | None,
+    data_dir: Path | None,
+    captions_per_image: int | None,
+    options: dict[str, Any],
+    rejections: Rejections,
+    seed: int,
+) -> list[CaptionRecord]:
+    from ..data.sources import load_source
+    from ..data.sources.mixed import mix_records
+    from ..errors import ConfigurationError
+
+    if weights and len(weights) != len(sources):
+        raise ConfigurationError(f"{len(sources)} sources and {len(weights)} weights: give --weight once a source.")
+    parts = {
+        source: load_source(
+            source,
+            data_dir=data_dir,
+            captions_per_image=captions_per_image,
+            rejections=rejections,
+            **options,
+        )
+        for source in sources
+    }
+    if len(sources) == 1:
+        return parts[sources[0]]
+    if len(parts) != len(sources):
+        raise ConfigurationError("A source is named twice.")
+    return mix_records(parts, dict(zip(sources, weights, strict=True)) if weights else None, seed=seed)
+
+
+def _download(sources: list[str], folder: Path) -> str:
+    from ..data.sources.conceptual_captions import download
+    from ..errors import ConfigurationError
+
+    if len(sources) != 1:
+        raise ConfigurationError("--download takes one list of captions and URLs.")
+    target = folder / "download"
+    with output.progress(f"Downloading the images of {sources[0]}") as advance:
+        report = download(sources[0], target, progress=advance)
+    output.note(
+        f"{report.downloaded} images downloaded ({report.bytes / 2**20:.1f} MiB), {report.resumed} rows done before, "
+        f"{report.failed} failed."
+    )
+    for reason, count in report.failures.items():
+        output.note(f"  {reason}: {count}")
+    return str(target)
+
+
+def _parse_ratios(text: str) -> dict[str, float]:
+    from ..errors import ConfigurationError
+
+    try:
+        if "=" in text:
+            return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+        shares = [float(share) for share in text.split("/")]
+        names = {2: ("train", "test"), 3: ("train", "validation", "test")}[len(shares)]
+    except (ValueError, KeyError) as error:
+        raise ConfigurationError(f"--ratios is 90/5/5 or train=80,test=20, not {text!r}.") from error
+    return dict(zip(names, shares, strict=True))
+
+
+def _parse_options(pairs: list[str]) -> dict[str, Any]:
+    """Numbers, `true` and `false` are read as JSON has them; everything else is text."""
+    import json
+
+    from ..errors import ConfigurationError
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"--option is NAME=VALUE, not {pair!r}.")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
