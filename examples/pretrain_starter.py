@@ -34,41 +34,46 @@ SEED = 2026
 
 # Words of everyday captions, so that a user's own captions are not spelt letter by letter. Written for this purpose.
 COMMON_WORDS = """
-a about above across after against air airplane all along also an and animal animals another apple apples are arm arms
-around as at away baby back background backpack bag ball balloon banana bananas band bank baseball basket basketball
-bath bathroom be beach beard bed bedroom bee behind being bench beside between bicycle big bike bikes bikini bird birds
-black blanket blonde blue board boat boats body book books bottle bowl box boy boys branch bread brick bridge bright
-broccoli brown brush building buildings bunch bus busy by cabinet cake camera can candle cap car care carrying cars
-cart cat cats cell chain chair chairs cheese chicken child children city clean clear climb climbing climbs clock close
-clothes clothing cloud clouds cloudy coat coffee cold color colorful computer cooking corner couch counter couple court
-cow cows cream crossing crowd crowded cup cups cut cute cutting dark day desk dessert dining dinner dirt dish dishes
-display dock dog dogs doing donut door down dress dressed drink drinking driving ducks during each ear eat eating
-elephant elephants empty end face family fan feet fence few field fire fish flag flags floor flower flowers fly flying
-food football for fork four fries frisbee from front fruit full game garden giraffe giraffes girl girls glass glasses
-go going graffiti grass grassy gray green grey group guitar gym hair half hand hands hanging has hat hats have he head
-helmet her high hiking hill hillside him his hit hitting holding holds home horse horses hot house hydrant ice in inside
-instrument into is it its jacket jeans jersey jump jumping jumps keyboard kick kid kids kitchen kite kites lady lake
-laptop large laughing laying leaf leaning leash leather leaves left legs light lights line little living long looking
-looks lot luggage lying machine made making man many market meal meat men metal microphone middle mirror monitor motor
-motorcycle motorcycles mountain mountains mouse mouth mud muddy near neck new next night no nose number ocean of off old
-on one onto open orange oranges other out outdoor outdoors outside oven over painting pair pan pants park parked parking
-parrot part passing past path people person phone photo piano picture pictures piece pieces pile pillow pink pitch pizza
-plane plant plants plastic plate plates platform play player players playing plays pointing pole police pond pool posing
-pot potatoes pulling purple purse race racing rack racket railing railroad rain ramp reading ready red refrigerator
-remote restaurant ride rider rides riding right river road rock rocks rocky room row rug run running runs sand sandwich
-sandy scarf scene school scissors sea seat seated several sheep shelf ship shirt shirtless shoes shop short shorts
-shoulder show shower side sidewalk sign signs sink sit sits sitting six skate skateboard skateboarder skateboarding ski
-skier skiing skirt skis sky slide slope small smile smiling smoke snow snowboard snowboarder snowy soccer sofa some
-something spoon sports spotted stage stairs stand standing stands station statue steps stick sticks stone stop store
-stove stream street streets striped stuffed suit suitcase sun sunglasses sunny sunset surf surfboard surfer surfing sweater
-swim swimming swing table take taking talking tall tan teddy teeth television tennis that the their them there they
-three through throwing tie tile time to together toilet tongue top towel tower town toy toys track traffic trail train
-trains tray tree trees trick trip truck trucks trunk tub turn tv two umbrella umbrellas under uniform up uses using van
-vase vegetables vehicle very vest video view waiting walk walking walks wall watch watches watching water wave waves
-wearing wedding wet wheel while white who wine window windows wine wing wings with woman women wood wooden woods work
-working yard yellow young zebra zebras
+a about above across after against air airplane all along also an and animal animals another apple apples are
+arm arms around as at away baby back background backpack bag ball balloon banana bananas band bank baseball
+basket basketball bath bathroom be beach beard bed bedroom bee behind being bench beside between bicycle big
+bike bikes bikini bird birds black blanket blonde blue board boat boats body book books bottle bowl box boy
+boys branch bread brick bridge bright broccoli brown brush building buildings bunch bus busy by cabinet cake
+camera can candle cap car care carrying cars cart cat cats cell chain chair chairs cheese chicken child
+children city clean clear climb climbing climbs clock close clothes clothing cloud clouds cloudy coat coffee
+cold color colorful computer cooking corner couch counter couple court cow cows cream crossing crowd crowded
+cup cups cut cute cutting dark day desk dessert dining dinner dirt dish dishes display dock dog dogs doing
+donut door down dress dressed drink drinking driving ducks during each ear eat eating elephant elephants empty
+end face family fan feet fence few field fire fish flag flags floor flower flowers fly flying food football
+for fork four fries frisbee from front fruit full game garden giraffe giraffes girl girls glass glasses go
+going graffiti grass grassy gray green grey group guitar gym hair half hand hands hanging has hat hats have he
+head helmet her high hiking hill hillside him his hit hitting holding holds home horse horses hot house
+hydrant ice in inside instrument into is it its jacket jeans jersey jump jumping jumps keyboard kick kid kids
+kitchen kite kites lady lake laptop large laughing laying leaf leaning leash leather leaves left legs light
+lights line little living long looking looks lot luggage lying machine made making man many market meal meat
+men metal microphone middle mirror monitor motor motorcycle motorcycles mountain mountains mouse mouth mud
+muddy near neck new next night no nose number ocean of off old on one onto open orange oranges other out
+outdoor outdoors outside oven over painting pair pan pants park parked parking parrot part passing past path
+people person phone photo piano picture pictures piece pieces pile pillow pink pitch pizza plane plant plants
+plastic plate plates platform play player players playing plays pointing pole police pond pool posing pot
+potatoes pulling purple purse race racing rack racket railing railroad rain ramp reading ready red
+refrigerator remote restaurant ride rider rides riding right river road rock rocks rocky room row rug run
+running runs sand sandwich sandy scarf scene school scissors sea seat seated several sheep shelf ship shirt
+shirtless shoes shop short shorts shoulder show shower side sidewalk sign signs sink sit sits sitting six
+skate skateboard skateboarder skateboarding ski skier skiing skirt skis sky slide slope small smile smiling
+smoke snow snowboard snowboarder snowy soccer sofa some something spoon sports spotted stage stairs stand
+standing stands station statue steps stick sticks stone stop store stove stream street streets striped stuffed
+suit suitcase sun sunglasses sunny sunset surf surfboard surfer surfing sweater swim swimming swing table take
+taking talking tall tan teddy teeth television tennis that the their them there they three through throwing
+tie tile time to together toilet tongue top towel tower town toy toys track traffic trail train trains tray
+tree trees trick trip truck trucks trunk tub turn tv two umbrella umbrellas under uniform up uses using van
+vase vegetables vehicle very vest video view waiting walk walking walks wall watch watches watching water wave
+waves wearing wedding wet wheel while white who wine window windows wine wing wings with woman women wood
+wooden woods work working yard yellow young zebra zebras
 """.split()
-PIECES = "##s ##es ##ed ##ing ##er ##ers ##ly ##y ##al ##en ##est ##ness ##ful ##less ##able ##tion ##ment ##ch ##sh ##th"
+PIECES = (
+    "##s ##es ##ed ##ing ##er ##ers ##ly ##y ##al ##en ##est ##ness ##ful ##less ##able ##tion ##ment ##ch ##sh ##th"
+)
 
 
 def build_processor() -> BlipProcessor:
@@ -163,42 +168,41 @@ def save(model, processor, output: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="where the checkpoint is written")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--images-per-step", type=int, default=64)
-    parser.add_argument("--captions-per-image", type=int, default=2, help="drawn from the five of each picture")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--warmup", type=int, default=300)
-    parser.add_argument("--single-share", type=float, default=0.1, help="share of the steps with one thing a picture")
-    parser.add_argument("--smoke", action="store_true", help="60 steps")
-    arguments = parser.parse_args()
-    if arguments.smoke:
-        arguments.steps = 60
+def run_phase(processor, arguments, first: bool, start_from: Path | None) -> list[dict]:
+    """One phase, with an optimizer of its own; the second goes on from the checkpoint that the first has saved.
 
-    torch.manual_seed(SEED)
-    processor = build_processor()
-    model = build_model(processor).train()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens")
+    First: warm-up, then half of a cosine, so that the rate ends at half of its peak. Second: from there down to 0.
+    """
+    torch.manual_seed(SEED if first else SEED + 1)
+    model = build_model(processor)
+    if start_from is not None:
+        saved = BlipForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32)
+        model.load_state_dict(saved.state_dict())
+    model.train()
+    steps = arguments.steps if first else arguments.cooldown_steps
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.98))
+    whole = 2 * arguments.steps
 
     def rate(step: int) -> float:
-        if step < arguments.warmup:
-            return (step + 1) / arguments.warmup
-        progress = (step - arguments.warmup) / max(1, arguments.steps - arguments.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        if first:
+            if step < arguments.warmup:
+                return (step + 1) / arguments.warmup
+            progress = (step - arguments.warmup) / max(1, whole - arguments.warmup)
+            return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        return 0.5 * min(1.0, (step + 1) / 50) * (1 - step / steps)
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    began, cpu_began, losses, log = time.time(), time.process_time(), [], []
     size, count = arguments.images_per_step, arguments.captions_per_image
-    for step in range(arguments.steps):
-        kind = "single" if step < arguments.steps * arguments.single_share else None
-        batch = draw_batch(processor, model, "pretrain", range(step * size, (step + 1) * size), kind, count)
+    singles = whole * arguments.single_share if first else 0
+    offset = 0 if first else arguments.steps
+    began, losses, log = time.time(), [], []
+    for step in range(steps):
+        kind = "single" if step < singles else None
+        numbers = range((offset + step) * size, (offset + step + 1) * size)
+        batch = draw_batch(processor, model, "pretrain", numbers, kind, count)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(**batch, loss_only=True).loss
         optimizer.zero_grad(set_to_none=True)
@@ -207,30 +211,61 @@ def main() -> None:
         optimizer.step()
         scheduler.step()
         losses.append(loss.item())
-        if (step + 1) % 100 == 0 or step + 1 == arguments.steps:
-            row = {"step": step + 1, "loss": float(np.mean(losses)), "seconds": round(time.time() - began, 1)}
+        last = step + 1 == steps
+        if (step + 1) % 100 == 0 or last:
+            seconds = round(time.time() - began, 1)
+            row = {"step": offset + step + 1, "loss": round(float(np.mean(losses)), 4), "seconds": seconds}
             losses = []
-            if (step + 1) % 500 == 0 or step + 1 == arguments.steps:
-                row["validation_loss"] = validation_loss(processor, model)
+            if (step + 1) % 500 == 0 or last:
+                row["validation_loss"] = round(validation_loss(processor, model), 4)
                 save(model, processor, arguments.output)
             log.append(row)
             print(row, flush=True)
+    return log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="where the checkpoint is written")
+    parser.add_argument("--steps", type=int, default=4000, help="of the first phase, at a high learning rate")
+    parser.add_argument("--cooldown-steps", type=int, default=1000, help="of the second, which lets it fall to 0")
+    parser.add_argument("--cooldown-from", type=Path, help="only the second phase, from a checkpoint of the first")
+    parser.add_argument("--images-per-step", type=int, default=64)
+    parser.add_argument("--captions-per-image", type=int, default=2, help="drawn from the five of each picture")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument(
+        "--single-share", type=float, default=0.1, help="share of two times the first phase with one thing a picture"
+    )
+    parser.add_argument("--smoke", action="store_true", help="40 steps and 20")
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.steps, arguments.cooldown_steps, arguments.warmup = 40, 20, 10
+
+    processor = build_processor()
+    model = build_model(processor)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens")
+    began, cpu_began, log = time.time(), time.process_time(), []
+    if arguments.cooldown_from is None:
+        log += run_phase(processor, arguments, first=True, start_from=None)
+    log += run_phase(processor, arguments, first=False, start_from=arguments.cooldown_from or arguments.output)
     facts = {
         "script": "examples/pretrain_starter.py",
         "data": "scenes:everyday, drawn afresh at every step",
         "seed": SEED,
         "steps": arguments.steps,
-        "images_per_step": size,
-        "captions_per_image": count,
+        "cooldown_steps": arguments.cooldown_steps,
+        "images_per_step": arguments.images_per_step,
+        "captions_per_image": arguments.captions_per_image,
         "learning_rate": arguments.learning_rate,
         "warmup_steps": arguments.warmup,
         "precision": "bfloat16 autocast, saved as float16",
-        "parameters": parameters,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(time.time() - began),
         "cpu_seconds": round(time.process_time() - cpu_began),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "log": log[:: max(1, len(log) // 60)] + log[-1:],
+        "log": log,
     }
     (arguments.output / "pretraining.json").write_text(json.dumps(facts, indent=2) + "\n")
 

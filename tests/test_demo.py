@@ -1,0 +1,103 @@
+"""The demonstration, small: every file of a run is there, belongs together, and loads in stock transformers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from blip_refine.cli.main import main
+from blip_refine.demo import run_demo
+from blip_refine.models.captioner import load_captioner
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return run_demo(tmp_path_factory.mktemp("demo") / "run", images=48, epochs=4)
+
+
+def test_it_learns_even_in_a_minute(demo):
+    before, after = (demo.systems[name].scores.corpus["CIDEr"] for name in ("before", "after"))
+    assert before < after / 2
+
+
+def test_every_file_of_a_run_is_there(demo):
+    names = {path.name for path in demo.folder.iterdir()}
+    expected = {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "processor_config.json",
+        "coco_metrics.json",
+        "predictions.jsonl",
+        "trainer_state.json",
+        "run.json",
+        "README.md",
+        "training_fingerprint.json",
+        "images",
+        "report",
+    }
+    assert expected <= names
+    assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
+    assert (demo.folder / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_scores_and_predictions_tell_one_story(demo):
+    scores = json.loads((demo.folder / "coco_metrics.json").read_text())
+    assert list(scores["systems"]) == ["before", "after", "refined"]
+    assert scores["CIDEr"] == scores["systems"]["after"]["CIDEr"]
+    rows = [json.loads(line) for line in (demo.folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 48
+    for row in rows:
+        assert set(row["systems"]) == {"before", "after", "refined"}
+        assert row["caption"] == row["systems"]["after"]
+        assert row["confidence"] <= 0
+        assert (demo.folder / row["image"]).is_file()
+    best = [
+        row
+        for row in json.loads((demo.folder / "trainer_state.json").read_text())["log_history"]
+        if "eval_loss" in row
+    ]
+    assert len(best) == 4 and all(row["eval_sacrebleu"] >= 0 for row in best)
+
+
+def test_what_could_not_be_computed_is_said(demo):
+    scores = json.loads((demo.folder / "coco_metrics.json").read_text())
+    for name in ("METEOR", "SPICE"):
+        assert (name in scores) != (name in scores["unavailable"])
+    assert all(scores["unavailable"].values())
+    assert "null" not in (demo.folder / "coco_metrics.json").read_text()
+
+
+def test_the_run_loads_in_stock_transformers_with_equal_logits(demo):
+    ours, processor = load_captioner(demo.folder)
+    stock = transformers.BlipForConditionalGeneration.from_pretrained(demo.folder).eval()
+    transformers.BlipProcessor.from_pretrained(demo.folder)
+    pixels = torch.rand(2, 3, 96, 96)
+    ids = torch.tensor([[ours.config.text_config.bos_token_id, 40, 50]]).repeat(2, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(pixel_values=pixels, input_ids=ids).logits,
+            stock(pixel_values=pixels, input_ids=ids).logits,
+            atol=1e-4,
+            rtol=1e-4,
+        )
+
+
+def test_evaluating_a_run_on_what_it_was_trained_on_is_refused(demo, capsys, tmp_path):
+    arguments = ["evaluate", str(demo.folder), "--dataset", "scenes:adventure", "--split", "train", "--images", "5"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--output", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "in the training set" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_the_table_and_the_next_step(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--output", str(tmp_path / "run"), "--images", "6", "--epochs", "1"])
+    assert not stopped.value.code
+    out = capsys.readouterr().out
+    assert "CIDEr" in out and "refined" in out
+    assert out.rstrip().splitlines()[-1].startswith("Next: blip-refine caption ")
