@@ -60,7 +60,8 @@ def main() -> None:
         print("right" if good else "WRONG", "|", caption.text, "|", record.captions[0])
     print({name: round(value, 3) for name, value in evaluation.scores.corpus.items()}, evaluation.scores.unavailable)
     print(
-        f"all things and colours right: {sum(right) / len(right):.3f}; numbers right: {sum(counted) / len(counted):.3f}"
+        f"all things and colours right: {sum(right) / len(right):.3f}; "
+        f"numbers right: {sum(counted) / len(counted):.3f}"
     )
     if arguments.dry_run:
         return

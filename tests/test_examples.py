@@ -1,0 +1,32 @@
+"""Every example runs offline with `--smoke`, as a program of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+NOT_LOCAL = {"sagemaker_launch.py"}
+"""Starts a job on another machine."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "example", [path for path in EXAMPLES if path.name not in NOT_LOCAL], ids=lambda path: path.name
+)
+def test_example_runs_with_smoke(example, tmp_path):
+    arguments = ["--output", str(tmp_path / "out")] if "--output" in example.read_text(encoding="utf-8") else []
+    run = subprocess.run(
+        [sys.executable, str(example), "--smoke", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.strip()
