@@ -2,35 +2,94 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from .data.images import load_image
+from .data.duplicates import content_hash
+from .data.images import PackedImage, load_image, read_image_bytes
+from .data.preprocess import ImagePreprocessor
 from .errors import ConfigurationError, ImageDecodeError
+from .inputs import ImageSource, expand_images, is_one_image
 from .models.decoding import DecodedImage, DecodingOptions, generate_captions
-from .records import Caption, CaptionRecord, ImageInput, RefineRequest
+from .models.device import best_device, resolve_dtype
+from .models.scoring import score_without_image
+from .records import Caption, RefineRequest
 from .refine.base import RefinerLike, as_refiner
 from .refine.safety import CircuitBreaker, refine_safely
+from .review import ReviewRules
+from .streaming import default_workers, in_batches, map_ahead, one_behind
+from .url_images import UrlLimits
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """An image with its caption.
+
+    Args:
+        source ([`ImageSource`]): Where the image came from.
+        caption ([`Caption`]): What was said about it.
+        digest (`str`, *optional*): Hash of the image's content, where it was asked for.
+    """
+
+    source: ImageSource
+    caption: Caption
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a decode worker made of an image."""
+
+    pixels: np.ndarray | Image.Image | None = None
+    digest: str | None = None
+    error: ImageDecodeError | None = None
+    skipped: bool = False
 
 
 class CaptionPipeline:
-    """A captioner with its processor, decoding and refiner, ready to be called from any thread.
+    """A captioner with its processor, decoding and refiner. One pipeline may be called from several threads.
 
     Args:
-        model (`nn.Module`): The captioner.
+        model (`nn.Module`): The captioner, wrapped by PEFT or not.
         processor (`ProcessorMixin`): The one that belongs to it.
         refiner ([`Refiner`], `str` or callable, *optional*): Improves the drafts ("rules", "rules>consensus", ...).
+            It works on a batch while the model captions the next one.
         decoding ([`DecodingOptions`] or `str`, defaults to `"accurate"`): How to decode, or the name of a preset.
         batch_size (`int`, defaults to 8): Images the model is given at once.
+        num_workers (`int`, *optional*): Threads that decode images ahead of the model; by default one a processor, up
+            to 16. 0 decodes in the calling thread.
         on_error (`"record"` or `"raise"`, defaults to `"record"`): What an unreadable image becomes: a `Caption` with
             `error`, or an exception.
+        abstain_below (`float`, *optional*): Captions whose confidence is lower are not published but flagged for
+            review. [`review.calibrate_abstention`] finds the value for a wanted quality.
+        blocked_words (`Sequence[str]`, defaults to `()`): Captions with one of these words or phrases are flagged for
+            review, in whatever case they are written.
+        image_gain (`bool`, defaults to `False`): Also compute `Caption.image_gain`: what the image, and not habit,
+            contributes to the draft. Costs one more pass of the text decoder.
+        exact_decoding (`bool`, defaults to `True`): Decode large JPEGs whole, for the very pixels that the stock
+            processor makes. `False` lets the JPEG decoder reduce them first, which is several times faster.
+        url_limits ([`UrlLimits`], *optional*): What fetching an image may cost, and whether private addresses may be
+            fetched from.
+        refiner_timeout (`float`, *optional*): Seconds that the refiner has for a batch; then its drafts stand.
+
+    Example:
+
+    ```python
+    captioner = CaptionPipeline.from_pretrained("starter", refiner="rules")
+    captioner("photo.jpg").text
+    for caption in captioner.stream("photos/**/*.jpg", batch_size=32):
+        print(caption.image_id, caption.text)
+    ```
     """
 
     def __init__(
@@ -41,118 +100,240 @@ class CaptionPipeline:
         refiner: RefinerLike | None = None,
         decoding: DecodingOptions | str = "accurate",
         batch_size: int = 8,
+        num_workers: int | None = None,
         on_error: str = "record",
+        abstain_below: float | None = None,
+        blocked_words: Sequence[str] = (),
+        image_gain: bool = False,
+        exact_decoding: bool = True,
+        url_limits: UrlLimits | None = None,
+        refiner_timeout: float | None = None,
     ):
         if batch_size < 1:
             raise ConfigurationError(f"`batch_size` must be at least 1, not {batch_size}.")
+        if num_workers is not None and num_workers < 0:
+            raise ConfigurationError(f"`num_workers` counts threads and cannot be {num_workers}.")
         if on_error not in ("record", "raise"):
             raise ConfigurationError(f"`on_error` is 'record' or 'raise', not {on_error!r}.")
         self.model, self.processor = model, processor
         self.decoding = DecodingOptions.preset(decoding) if isinstance(decoding, str) else decoding
         self.refiner = None if refiner is None else as_refiner(refiner)
         self.batch_size, self.on_error = batch_size, on_error
-        self._breaker = CircuitBreaker()
-        self._lock = threading.Lock()
+        self.num_workers = default_workers() if num_workers is None else num_workers
+        self.review = ReviewRules(abstain_below, blocked_words)
+        self.image_gain, self.exact_decoding = image_gain, exact_decoding
+        self.url_limits = url_limits or UrlLimits()
+        self.refiner_timeout = refiner_timeout
+        self.name = str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
+        self.breaker = CircuitBreaker()
+        self._preprocess = _preprocessor(processor)
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path = "starter",
+        name_or_path: str | os.PathLike = "starter",
         *,
         dtype: torch.dtype | str | None = "float32",
         device: str | torch.device | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
         **options: Any,
     ) -> CaptionPipeline:
         """Load a captioner and make a pipeline of it.
 
         Args:
-            name_or_path (`str` or `Path`, defaults to `"starter"`): A folder, a model id of the Hub, or "starter".
-            dtype (`torch.dtype` or `str`, defaults to `"float32"`): Of the weights.
+            name_or_path (`str` or `os.PathLike`, defaults to `"starter"`): A folder, a model id of the Hub, or
+                "starter".
+            dtype (`torch.dtype` or `str`, defaults to `"float32"`): Of the weights. "auto" takes bfloat16 where the
+                device computes in it: several times faster, and now and then another word.
             device (`str` or `torch.device`, *optional*): By default a GPU if there is one.
-            **options: Those of [`CaptionPipeline`].
+            **options: Those of [`CaptionPipeline`] and of [`load_captioner`] (`revision`, `token`, ...).
         """
         from .models.captioner import load_captioner
 
-        model, processor = load_captioner(name_or_path, dtype=dtype, revision=revision, token=token)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), processor, **options)
+        own = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
+        device = torch.device(device) if device is not None else best_device()
+        model, processor = load_captioner(name_or_path, dtype=resolve_dtype(dtype, device), **options)
+        if not hasattr(model, "hf_device_map") and not getattr(model, "is_quantized", False):
+            model = model.to(device)
+        pipeline = cls(model, processor, **own)
+        pipeline.name = str(name_or_path)
+        return pipeline
 
-    def __call__(self, images: ImageInput | CaptionRecord | Iterable[Any]) -> Caption | list[Caption]:
+    def __call__(self, images: Any, **options: Any) -> Caption | list[Caption]:
         """Caption one image, or many.
 
         Args:
-            images: A path, bytes, a PIL image or a `CaptionRecord`; or any iterable of these.
+            images: Anything that [`inputs.expand_images`] takes.
+            **options: Those of `stream`.
 
         Returns:
-            `Caption` for one image, `list[Caption]` for many, in their order.
+            `Caption` for one image; `list[Caption]` for several (a list, a folder, a pattern, a batch of arrays), in
+            their order and one for each.
         """
-        if isinstance(images, (str, Path, bytes, Image.Image, CaptionRecord)):
-            return next(self.stream([images]))
-        return list(self.stream(images))
+        if is_one_image(images):
+            return next(iter(self.stream([images], **options)))
+        return list(self.stream(images, **options))
 
-    def stream(self, images: Iterable[Any], batch_size: int | None = None) -> Iterator[Caption]:
-        """Caption images one batch after the other, without holding more than a batch.
+    def stream(self, images: Any, **options: Any) -> Iterator[Caption]:
+        """Caption images as they come, in bounded memory, however many there are.
 
         Args:
-            images: An iterable of images, endless if need be.
-            batch_size (`int`, *optional*): That of the pipeline by default.
+            images: Anything that [`inputs.expand_images`] takes, an endless generator among it.
+            batch_size (`int`, *optional*): Images the model is given at once; that of the pipeline by default.
+            on_error (`str`, *optional*): "record" or "raise"; that of the pipeline by default.
+            image_column (`str`, *optional*): The column of a dataset that holds the images.
+
+        Yields:
+            `Caption`: One for each image, in order, a batch at a time.
         """
-        records = iter(images)
-        place = 0
-        while batch := list(islice(records, batch_size or self.batch_size)):
-            yield from self._caption_batch(batch, place)
-            place += len(batch)
+        with closing(self.run(images, **options)) as captioned:
+            for one in captioned:
+                yield one.caption
 
-    def _caption_batch(self, batch: Sequence[Any], place: int) -> list[Caption]:
-        names: list[str] = []
-        loaded: list[Any] = []
-        for offset, image in enumerate(batch):
-            name = str(image) if isinstance(image, (str, Path)) else str(place + offset)
-            if isinstance(image, CaptionRecord):
-                name, image = image.image_id, image.image
-            names.append(name)
-            try:
-                loaded.append(load_image(image))
-            except ImageDecodeError as error:
-                if self.on_error == "raise":
-                    raise
-                loaded.append(error)
-        pictures = [image for image in loaded if not isinstance(image, Exception)]
-        decoded: Iterator[DecodedImage] = iter(())
-        if pictures:
-            pixel_values = self.processor.image_processor(images=pictures, return_tensors="pt").pixel_values
-            with self._lock:
-                decoded = iter(generate_captions(self.model, self.processor, pixel_values, self.decoding))
-        captions = []
-        for name, image in zip(names, loaded, strict=True):
-            if isinstance(image, Exception):
-                captions.append(Caption("", "", image_id=name, error=str(image)))
+    def run(
+        self,
+        images: Any,
+        *,
+        batch_size: int | None = None,
+        on_error: str | None = None,
+        image_column: str | None = None,
+        skip: Callable[[ImageSource, str], bool] | None = None,
+    ) -> Generator[CaptionedImage, None, None]:
+        """What `stream` does, with each image's source beside its caption.
+
+        Args:
+            images, batch_size, on_error, image_column: See `stream`.
+            skip (`Callable[[ImageSource, str], bool]`, *optional*): Called in a worker with a source and the hash of
+                its content; where it says `True` nothing is decoded, and nothing comes out for this image.
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise ConfigurationError(f"`batch_size` must be at least 1, not {size}.")
+        raises = (self.on_error if on_error is None else on_error) == "raise"
+
+        def prepare(source: ImageSource) -> _Prepared:
+            return self._prepare(source, skip)
+
+        sources = expand_images(images, image_column=image_column, limits=self.url_limits)
+        ahead = 2 * size + self.num_workers
+        with closing(map_ahead(prepare, sources, workers=self.num_workers, ahead=ahead)) as prepared:
+            batches = in_batches(_without_skipped(prepared, raises), size)
+            captioned = (self._caption(batch) for batch in batches)
+            if self.refiner is None:
+                finished: Iterator[list[CaptionedImage]] = map(self._finish, captioned)
             else:
-                found = next(decoded)
-                captions.append(
-                    Caption(found.texts[0], found.texts[0], found.texts, found.log_probs[0], image_id=name)
+                finished = one_behind(self._finish, captioned)
+            for batch in finished:
+                yield from batch
+
+    def settings(self) -> dict[str, Any]:
+        """All that can change a caption besides the image: the weights, how they are decoded, and what comes after."""
+        return {
+            "model": self.name,
+            "weights": weights_fingerprint(self.model),
+            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "decoding": self.decoding.to_dict(),
+            "refiner": None if self.refiner is None else {"name": self.refiner.name, **self.refiner.settings()},
+            "abstain_below": self.review.abstain_below,
+            "blocked_words": list(self.review.blocked_words),
+            "exact_decoding": self.exact_decoding,
+        }
+
+    def _prepare(self, source: ImageSource, skip: Callable[[ImageSource, str], bool] | None) -> _Prepared:
+        """Read and decode one image, in a worker."""
+        if source.error is not None or source.image is None:
+            return _Prepared(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
+        image, digest = source.image, None
+        try:
+            if skip is not None:
+                if isinstance(image, Image.Image):
+                    digest = content_hash(image)
+                else:
+                    data = read_image_bytes(image)
+                    digest = hashlib.sha256(data).hexdigest()[:32]
+                    # Read once, decoded from memory, and still called by its name in a message.
+                    image = _NamedBytes(os.fspath(image) if not isinstance(image, bytes) else source.image_id, data)
+                if skip(source, digest):
+                    return _Prepared(digest=digest, skipped=True)
+            if self._preprocess is None:
+                return _Prepared(load_image(image), digest)
+            width, height = self._preprocess.size
+            picture = load_image(image) if self.exact_decoding else self._preprocess.load(image)
+            if picture.size != (width, height):
+                picture = picture.resize((width, height), self._preprocess.resample)
+            return _Prepared(np.asarray(picture), digest)
+        except ImageDecodeError as error:
+            return _Prepared(digest=digest, error=error)
+
+    def _caption(self, batch: Sequence[tuple[ImageSource, _Prepared]]) -> list[CaptionedImage]:
+        """Drafts for a batch; what could not be decoded keeps its place."""
+        pixels: list[Any] = [prepared.pixels for _, prepared in batch if prepared.error is None]
+        decoded: Iterator[DecodedImage] = iter(())
+        gains: Iterator[float | None] = iter([None] * len(pixels))
+        if pixels:
+            if self._preprocess is None:
+                values = self.processor.image_processor(images=pixels, return_tensors="pt").pixel_values
+            else:
+                values = torch.from_numpy(self._preprocess.normalize(pixels))
+            found = self._decode(values)
+            decoded = iter(found)
+            if self.image_gain:
+                gains = iter(self._image_gains(found))
+        captioned = []
+        for source, prepared in batch:
+            if prepared.error is not None:
+                caption = Caption("", "", image_id=source.image_id, error=str(prepared.error))
+            else:
+                one = next(decoded)
+                caption = Caption(
+                    text=one.texts[0],
+                    draft=one.texts[0],
+                    candidates=one.texts,
+                    confidence=one.log_probs[0],
+                    image_id=source.image_id,
+                    image_gain=next(gains),
                 )
-        return self._refine(captions, batch)
+            captioned.append(CaptionedImage(source, caption, prepared.digest))
+        return captioned
 
-    def _refine(self, captions: list[Caption], images: Sequence[Any]) -> list[Caption]:
-        if self.refiner is None:
-            return captions
-        from dataclasses import replace
+    def _decode(self, values: torch.Tensor) -> list[DecodedImage]:
+        """Captions of prepared images; in halves where they are too many for the memory of the GPU."""
+        try:
+            return generate_captions(self.model, self.processor, values, self.decoding)
+        except torch.cuda.OutOfMemoryError:
+            if len(values) == 1:
+                raise
+        half = len(values) // 2
+        return self._decode(values[:half]) + self._decode(values[half:])
 
-        places = [place for place, caption in enumerate(captions) if caption.error is None]
+    def _image_gains(self, found: Sequence[DecodedImage]) -> list[float]:
+        texts = [one.texts[0] for one in found]
+        without = score_without_image(self.model, self.processor, texts, prompt=self.decoding.prompt)
+        return [
+            one.log_probs[0] * len(one.tokens[0]) - score.log_prob for one, score in zip(found, without, strict=True)
+        ]
+
+    def _finish(self, batch: list[CaptionedImage]) -> list[CaptionedImage]:
+        """Refine what is sure enough, and flag what a person has to look at."""
+        captions = [self.review.abstain(one.caption) for one in batch]
+        if self.refiner is not None:
+            captions = self._refine(self.refiner, captions, batch)
+        return [replace(one, caption=self.review.block(caption)) for one, caption in zip(batch, captions, strict=True)]
+
+    def _refine(self, refiner: Any, captions: list[Caption], batch: Sequence[CaptionedImage]) -> list[Caption]:
+        places = [place for place, caption in enumerate(captions) if caption.error is None and caption.review is None]
         requests = [
             RefineRequest(
-                captions[place].draft,
-                captions[place].candidates[1:],
-                captions[place].confidence,
-                metadata=images[place].metadata if isinstance(images[place], CaptionRecord) else {},
+                draft=captions[place].draft,
+                candidates=captions[place].candidates[1:],
+                confidence=captions[place].confidence,
+                image=batch[place].source.image,
+                metadata=batch[place].source.metadata,
                 image_id=captions[place].image_id,
             )
             for place in places
         ]
-        for place, refined in zip(places, refine_safely(self.refiner, requests, breaker=self._breaker), strict=True):
+        answers = refine_safely(refiner, requests, breaker=self.breaker, timeout=self.refiner_timeout)
+        for place, refined in zip(places, answers, strict=True):
             captions[place] = replace(
                 captions[place],
                 text=refined.text,
@@ -160,3 +341,50 @@ class CaptionPipeline:
                 reason=None if refined.accepted else refined.reason,
             )
         return captions
+
+
+_OPTIONS = frozenset(inspect.signature(CaptionPipeline.__init__).parameters) - {"self", "model", "processor"}
+
+
+class _NamedBytes(PackedImage):
+    """An image file that has been read, under its name."""
+
+    __slots__ = ("data", "name")
+
+    def __init__(self, name: str, data: bytes):
+        self.name, self.data = name, data
+
+    def read_bytes(self) -> bytes:
+        return self.data
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """A short hash that tells two sets of weights apart: of up to 256 values of every parameter, evenly spread."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        flat = parameter.detach().reshape(-1)
+        step = max(1, len(flat) // 256)
+        digest.update(f"{name} {tuple(parameter.shape)} ".encode())
+        digest.update(flat[::step][:256].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _preprocessor(processor: Any) -> ImagePreprocessor | None:
+    """The fast way from a file to pixels where the processor's own way is a simple one; `None` to use its own."""
+    try:
+        return ImagePreprocessor.from_processor(processor)
+    except ConfigurationError:
+        return None
+
+
+def _without_skipped(
+    prepared: Iterable[tuple[ImageSource, _Prepared]], raises: bool
+) -> Iterator[tuple[ImageSource, _Prepared]]:
+    for source, one in prepared:
+        if raises and one.error is not None:
+            raise one.error
+        if not one.skipped:
+            yield source, one

@@ -6,10 +6,12 @@ that it is safe in the middle of training and in evaluation.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
@@ -201,16 +203,24 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and gradients; modules that were training go on training afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and gradients, and for one thread at a time: what is changed in the model for that is put back
+    afterwards, and another thread must not work on it meanwhile."""
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
 
 
 def prompt_tokens(processor: Any, prompt: str) -> list[int]:
@@ -244,7 +254,7 @@ def generate_captions(
     if len(pixel_values) == 0:
         return []
     captioner = unwrap(model)
-    with _evaluating(captioner):
+    with evaluating(captioner):
         if not isinstance(captioner, transformers.BlipForConditionalGeneration):
             return generate_stock(captioner, processor, pixel_values, options)
         with sharing_image_states(captioner):

@@ -34,8 +34,8 @@ class DecodingCache:
     def keep_image(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep a layer's keys and values of the image states, of shape `(images, heads, states, size)`."""
         # Every step reads all of them: laid out head by head, they are read in one go.
-        self._image[layer] = (key.contiguous(), value.contiguous())
-        return self._image[layer]
+        kept = self._image[layer] = (key.contiguous(), value.contiguous())
+        return kept
 
     def extend(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put new tokens, `(images, heads, new, size)`, into the next free slots.

@@ -173,7 +173,8 @@ class _BeamSearch(_Search):
         """The next token of each beam, and the beam that it goes on from."""
         logits = logits.float()
         normalizer = logits.logsumexp(-1, keepdim=True)
-        chosen, parents = [], []
+        chosen: list[torch.Tensor] = []
+        parents: list[torch.Tensor] = []
         for number, group in enumerate(self.groups):
             rows = slice(number * group.beams, (number + 1) * group.beams)
             raw = logits[:, rows] - normalizer[:, rows]

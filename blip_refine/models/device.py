@@ -1,0 +1,46 @@
+"""Where to compute, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import ConfigurationError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Any CPU can emulate it, slower than float32; these two instruction sets have it.
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(bool(ask()) for ask in asked if ask is not None)
+    return False
+
+
+def resolve_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype | None:
+    """The precision to load weights in.
+
+    Args:
+        dtype (`torch.dtype` or `str`, *optional*): One, its name, "auto" for bfloat16 where the device computes in it
+            and float32 elsewhere, or `None` to keep the file's.
+        device (`torch.device`): Where the model will compute.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if dtype not in DTYPES:
+        raise ConfigurationError(f"There is no precision {dtype!r}; there are: auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
