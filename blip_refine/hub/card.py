@@ -130,6 +130,7 @@ def render_card(
         summary=score_summary(run),
         results=results_table(run),
         notes=result_notes(run),
+        findings=_public(run.facts.get("findings")),
         comparisons=comparison_rows(run),
         samples=sample_rows(run, choose_samples(run) if pictures else (), Path(relative_to)),
         data_facts=data_facts(run),
@@ -421,9 +422,10 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
 
 
 _PRETRAINING_LABELS = {
-    "script": "made by", "data": "data", "seed": "seed", "steps": "steps", "images_per_step": "images a step",
+    "script": "made by", "data": "data", "seed": "seed", "steps": "steps",
+    "cooldown_steps": "cooldown steps", "images_per_step": "images a step",
     "captions_per_image": "captions an image", "learning_rate": "peak learning rate", "warmup_steps": "warm-up steps",
-    "precision": "precision", "hardware": "hardware",
+    "precision": "precision", "hardware": "hardware", "note": "note",
 }  # fmt: skip
 
 

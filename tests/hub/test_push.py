@@ -1,4 +1,4 @@
-"""Publishing through the real client to a Hub on loopback: whole models, adapters, merged ones, and broken connections."""
+"""Publishing by the real client to a Hub on loopback: whole models, adapters, merged ones, broken connections."""
 
 from __future__ import annotations
 
