@@ -189,6 +189,27 @@ def stream(
     yield from memory.stream(dataset, rejections=rejections, name=repo_id, split=split, **columns)
 
 
+class HubShard:
+    """One shard of a streamed data set; gives its records anew when it is called.
+
+    Args:
+        dataset (`datasets.IterableDataset`): The whole data set.
+        number (`int`): Which shard.
+        count (`int`): How many there are.
+        name (`str`): The name of the source.
+        split (`str`): The split that its records get.
+        columns (`Mapping[str, Any]`): Column names, see `find_columns`.
+    """
+
+    def __init__(self, dataset: Any, number: int, count: int, name: str, split: str, columns: Mapping[str, Any]):
+        self.dataset, self.number, self.count = dataset, number, count
+        self.name, self.split, self.columns = name, split, dict(columns)
+
+    def __call__(self) -> Iterator[CaptionRecord]:
+        part = self.dataset.shard(num_shards=self.count, index=self.number) if self.count > 1 else self.dataset
+        return memory.stream(part, rejections=Rejections(), name=self.name, split=self.split, **self.columns)
+
+
 def _is_offline() -> bool:
     from huggingface_hub import constants
 
