@@ -121,6 +121,24 @@ def _as_caption(caption: Caption | str, image_id: str) -> Caption:
     return Caption(text=caption, draft=caption, image_id=image_id) if isinstance(caption, str) else caption
 
 
+def parse_systems(texts: Sequence[str]) -> dict[str, str]:
+    """Name to system from texts such as `"after=runs/demo"`; a bare file is named after itself.
+
+    Raises:
+        ConfigurationError: A name is missing or there twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, system = text.partition("=")
+        name, system = (name.strip(), system.strip()) if sign else (Path(text).stem, text)
+        if not name or not system:
+            raise ConfigurationError(f"{text!r} is no system; write NAME=SYSTEM, for example after=runs/demo.")
+        if name in found:
+            raise ConfigurationError(f"There are two systems called {name!r}; give each a name with NAME=SYSTEM.")
+        found[name] = system
+    return found
+
+
 def load_system(spec: str) -> Captioner:
     """A captioner from its name.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..errors import MetricError
 from ..metrics import CaptionScores, score_captions
 from ..records import CaptionRecord
 from .evaluator import write_results
+from .significance import compare_scores
 
 BOOTSTRAP_RESAMPLES = 1000
 CONTAMINATED = "images of this evaluation were in the training set: the scores measure memory"
@@ -55,6 +56,11 @@ class Evaluation:
         """What `coco_metrics.json` says of this system."""
         row = {**self.scores.to_dict(), "images": len(self.images)}
         return {**row, "contaminated": CONTAMINATED} if self.contaminated else row
+
+    def scores_of(self, image_id: str) -> dict[str, float]:
+        """Metric to the score of one image; empty where it was not scored."""
+        per_image = self.scores.per_image
+        return {metric: round(values[image_id], 6) for metric, values in per_image.items() if image_id in values}
 
     def write(self, folder: str | os.PathLike, system: str = "after") -> None:
         """Write this one system's result files into a run folder. See [`write_systems`]."""
@@ -112,17 +118,28 @@ def write_systems(folder: str | os.PathLike, systems: Mapping[str, Evaluation], 
             "caption": image.caption,
             "references": list(image.record.captions),
             "systems": {name: texts[image_id] for name, texts in captions.items() if image_id in texts},
+            "scores": {name: evaluation.scores_of(image_id) for name, evaluation in systems.items()},
         }
         if image.confidence is not None:
             row["confidence"] = image.confidence
         rows.append(row)
+    value: dict[str, Any] = {**metrics[final], "final": final, "systems": metrics}
+    if comparable(systems.values()):
+        tests = compare_scores({name: evaluation.scores for name, evaluation in systems.items()})
+        value["comparisons"] = [test.to_dict() for test in tests]
     write_results(
         folder,
-        {**metrics[final], "final": final, "systems": metrics},
+        value,
         rows,
         [image.record for image in systems[final].images],
         gains=_gains(systems[first], systems[final]),
     )
+
+
+def comparable(systems: Iterable[Evaluation]) -> bool:
+    """Whether systems can be tested against each other: at least two, on the same images, at least two of them."""
+    seen = [tuple(image.record.image_id for image in evaluation.images) for evaluation in systems]
+    return len(seen) > 1 and len(set(seen)) == 1 and len(seen[0]) > 1
 
 
 def _gains(first: Evaluation, last: Evaluation) -> dict[str, float]:

@@ -55,6 +55,7 @@ class Example:
     Args:
         image_id (`str`): Its name.
         systems (`Mapping[str, str]`): System to its caption, in the order of the run.
+        caption (`str`): The final caption: the one that the run would publish.
         references (`tuple[str, ...]`): What people wrote.
         confidence (`float`, *optional*): Mean log-probability of the draft's tokens, at most 0.
         image (`Path`, *optional*): The picture, where a copy is kept inside the run folder.
@@ -65,17 +66,13 @@ class Example:
 
     image_id: str
     systems: Mapping[str, str]
+    caption: str = ""
     references: tuple[str, ...] = ()
     confidence: float | None = None
     image: Path | None = None
     objects: tuple[SceneObject, ...] | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def caption(self) -> str:
-        """The caption of the last system: the one that the run would publish."""
-        return list(self.systems.values())[-1] if self.systems else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +89,7 @@ class RunResults:
         facts (`Mapping[str, Any]`): `run.json`.
         people (`Mapping[str, Any]`): `human.json`, the summary of people's ratings.
         ablation (`Mapping[str, Any]`): `ablation.json`.
+        contaminated (`str`, *optional*): Why the scores are not those of unseen images, where they are not.
     """
 
     folder: Path
@@ -102,6 +100,7 @@ class RunResults:
     facts: Mapping[str, Any] = field(default_factory=dict)
     people: Mapping[str, Any] = field(default_factory=dict)
     ablation: Mapping[str, Any] = field(default_factory=dict)
+    contaminated: str | None = None
 
     @property
     def system_names(self) -> list[str]:
@@ -159,6 +158,7 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         facts=_read_object(folder / "run.json"),
         people=_read_object(folder / "human.json"),
         ablation=_read_object(folder / "ablation.json"),
+        contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
     )
 
 
@@ -238,6 +238,7 @@ def _example(row: Mapping[str, Any], folder: Path, where: str) -> Example:
     return Example(
         image_id=str(row["image_id"]),
         systems={str(name): str(caption) for name, caption in systems.items()},
+        caption=str(row["caption"] if "caption" in row else list(systems.values())[-1] if systems else ""),
         references=tuple(str(reference) for reference in references),
         confidence=float(confidence) if is_number(confidence) else None,
         image=_inside(folder, row.get("image")),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..refine.lexicon import FUNCTION_WORDS
+
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -79,6 +81,7 @@ def mark_reference(reference: str, caption: str, references: Sequence[str]) -> l
             text,
             missed=is_word
             and text.lower() not in said
+            and text.lower() not in FUNCTION_WORDS
             and len(references) > 1
             and 2 * sum(text.lower() in words for words in holds) >= len(references),
         )

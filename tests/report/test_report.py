@@ -161,6 +161,20 @@ def test_scores_of_another_evaluation_are_told(run):
     assert "Take care. CIDEr of 'after' is" in found and "not of one evaluation" in found
 
 
+def test_contaminated_scores_are_told_first(run):
+    edit(run / "coco_metrics.json", lambda metrics: metrics.update(contaminated="3 images were trained on"))
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8")).text
+    assert "Take care. These scores are contaminated: 3 images were trained on." in found
+
+
+def test_the_final_caption_need_not_be_the_last_system(run):
+    rows = read_rows(run)
+    rows[0]["caption"] = "what the run stands for"
+    write_rows(run, rows)
+    found = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    assert [one for one in found.all("img") if "width" in one][0]["alt"] == "what the run stands for"
+
+
 def test_broken_picture_and_picture_outside_the_run(run, tmp_path):
     rows = read_rows(run)
     (run / rows[0]["image"]).write_bytes(b"no picture")

@@ -1,0 +1,123 @@
+"""`blip-refine compare`: any number of systems on the same images, with intervals and tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import output
+
+if TYPE_CHECKING:
+    from ..evaluation.compare import SystemComparison
+
+
+def compare(
+    references: Annotated[
+        str, typer.Argument(help="A file of references, or a dataset (flickr8k, scenes:everyday, a folder, a Hub id).")
+    ],
+    systems: Annotated[
+        list[str],
+        typer.Argument(help="NAME=SYSTEM, the baseline first: a predictions file, a model, or 'model > refiner'."),
+    ],
+    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    split: Annotated[str, typer.Option(help="Of the dataset: train, validation or test.")] = "test",
+    images: Annotated[int | None, typer.Option(help="Only the first so many images of the dataset.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
+    folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write result files and report here.")] = None,
+    pairs: Annotated[str, typer.Option(help="Test 'all' pairs, or each against the first ('baseline').")] = "all",
+    resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
+    common: Annotated[bool, typer.Option(help="Use the images that all have, instead of refusing.")] = False,
+    single_reference: Annotated[bool, typer.Option(help="Also score against the first reference alone.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+) -> None:
+    """Compare systems on the same images and references."""
+    from ..evaluation.compare import compare_systems
+    from ..evaluation.evaluator import parse_systems
+    from .data_options import load_split
+    from .libraries import quieten_libraries
+
+    named = parse_systems(systems)
+    quieten_libraries()
+    is_file = Path(references).suffix.lower() in (".jsonl", ".json")
+    known = references if is_file else load_split(references, split, data_dir=data_dir, limit=images)
+    assert known is not None
+    output.note(f"Comparing {', '.join(named)} ...")
+    found = compare_systems(
+        named,
+        known,
+        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        pairs=pairs,
+        resamples=resamples,
+        seed=seed,
+        single_reference=single_reference,
+        common_only=common,
+        batch_size=batch_size,
+        output_dir=folder,
+    )
+    print_comparison(found)
+    output.result(found.to_dict())
+    if folder is not None:
+        from ..report.report import write_report
+
+        output.line(f"Report: {write_report(folder)}")
+
+
+def print_comparison(found: SystemComparison) -> None:
+    """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
+    from ..metrics.score import COCO_METRICS
+
+    shown = [metric for metric in COCO_METRICS if any(metric in scores.corpus for scores in found.scores.values())]
+    rows = []
+    for name, scores in found.scores.items():
+        cells = []
+        for metric in shown:
+            interval = scores.intervals.get(metric)
+            ends = f"\n{interval.low:.3f}-{interval.high:.3f}" if interval else ""
+            cells.append(f"{scores.corpus[metric]:.3f}{ends}" if metric in scores.corpus else "")
+        rows.append([name, *cells])
+    output.table(["", *shown], rows, title=f"{len(found.references)} images, all references (95 % intervals)")
+    if found.single_reference:
+        known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
+        rows = [
+            [name, *(f"{scores.corpus[metric]:.3f}" for metric in known)]
+            for name, scores in found.single_reference.items()
+        ]
+        output.table(["", *known], rows, title="Against the first reference alone")
+    tests = [test for test in found.tests if test.metric == found.headline_metric]
+    if tests:
+        rows = [
+            [
+                f"{test.system} against {test.baseline}",
+                f"{test.difference:+.4f}",
+                f"{test.low:+.4f} to {test.high:+.4f}",
+                f"{test.p_corrected:.4f}",
+                f"{test.wins} / {test.ties} / {test.losses}",
+                test.verdict(),
+            ]
+            for test in tests
+        ]
+        title = f"{found.headline_metric}, paired tests (p corrected for {len(found.tests)} tests)"
+        output.table(["", "difference", "95 %", "p", "better/same/worse", "verdict"], rows, title=title)
+        _print_extremes(found)
+    for metric, reason in found.scores[found.systems[-1]].unavailable.items():
+        output.line(f"{metric} was not computed: {reason}")
+    for image_id, reason in found.skipped.items():
+        output.warning(f"{image_id} counts for no system: {reason}")
+
+
+def _print_extremes(found: SystemComparison) -> None:
+    first, last = found.systems[0], found.systems[-1]
+    wanted = (last, first, found.headline_metric)
+    test = next((one for one in found.tests if (one.system, one.baseline, one.metric) == wanted), None)
+    if test is None:
+        return
+    for title, held in (("gained most", test.gained), ("lost most", test.lost)):
+        rows = [
+            [image_id, f"{gain:+.2f}", found.captions[first][image_id].text, found.captions[last][image_id].text]
+            for image_id, gain in held
+        ]
+        if rows:
+            output.table(["image", test.metric, first, last], rows, title=f"Images that {title}")

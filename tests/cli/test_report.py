@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blip_refine.cli.main import main
+
+from ..report.run_folder import make_run
+
+
+def test_report_of_a_run(tmp_path, capsys):
+    run = make_run(tmp_path / "run", images=4)
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(run), "--json"])
+    value = json.loads(capsys.readouterr().out)
+    assert stopped.value.code == 0
+    assert value["report"] == str(run / "report" / "index.html")
+    assert str(run / "report" / "loss.png") in value["plots"]
+
+
+def test_no_run_there(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(tmp_path / "nowhere")])
+    printed = capsys.readouterr()
+    assert stopped.value.code == 2 and "There is no run folder" in printed.err and "Traceback" not in printed.err
