@@ -18,13 +18,14 @@ from pathlib import Path
 
 PARTS = ("noun", "verb", "adj", "adv")
 SENSES = 5
-VISIBLE = {4, 5, 6, 8, 11, 13, 14, 15, 17, 18, 19, 20, 25, 27}
-"""Lexicographer files of what a picture can show: acts, animals, artifacts, bodies, events, food, groups, ..."""
+VISIBLE = {4, 5, 6, 8, 11, 13, 14, 15, 17, 18, 19, 25}
+"""Lexicographer files of what a picture can show: acts, animals, artifacts, bodies, events, food, groups, places,
+natural objects, persons, phenomena, shapes. Plants and substances are many, and rarely what a caption names."""
 WORD = re.compile(r"[a-z][a-z'-]*")
 
 
 def read_synsets(folder: Path) -> dict[int, tuple[int, bool, list[int]]]:
-    """Noun synsets: lexicographer file, whether it is a proper name, hypernyms."""
+    """Noun synsets: lexicographer file, whether it is a name (of one thing, or Latin), hypernyms."""
     synsets = {}
     for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
         if line.startswith(" "):
@@ -37,6 +38,7 @@ def read_synsets(folder: Path) -> dict[int, tuple[int, bool, list[int]]]:
             if pointers[place] in ("@", "@i") and pointers[place + 2] == "n":
                 above.append(int(pointers[place + 1]))
                 instance |= pointers[place] == "@i"
+        instance |= all(word[0].isupper() for word in fields[4 : 4 + 2 * n_words : 2])
         synsets[int(fields[0])] = (int(fields[1]), instance, above)
     return synsets
 
@@ -74,7 +76,7 @@ def main() -> None:
     for word in sorted(parts):
         kept = senses.get(word, [])[:SENSES]
         tagged = sum(counts[word]) if word in counts else 0
-        visible = any(synsets[sense][0] in VISIBLE - {5, 20, 27} for sense in kept)
+        visible = any(synsets[sense][0] in VISIBLE and not synsets[sense][1] for sense in kept)
         # A word of one rare sense that no tagged text uses is a species, a chemical or a name: unknown words are
         # taken for nouns anyway.
         if not tagged and parts[word] == {0} and (not visible or len(word) > 14):

@@ -6,6 +6,7 @@ that asks for 56 tokens, it can only invent. So it is given all candidates, and 
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -106,21 +107,20 @@ class BartRefiner(Refiner):
         encoded = tokenizer(texts, return_tensors="pt", padding=True, truncation=True).to(model.device)
         # Special tokens are not counted: lengths are those of the captions themselves.
         lengths = [len(ids) for pool in pools for ids in tokenizer(pool, add_special_tokens=False)["input_ids"]]
+        options = copy.deepcopy(model.generation_config)
+        options.update(
+            min_new_tokens=max(1, min(lengths) // 2),
+            max_new_tokens=max(lengths) + 8,
+            num_beams=self.num_beams,
+            do_sample=False,
+            early_stopping=self.num_beams > 1,
+            no_repeat_ngram_size=3,
+            length_penalty=1.0,
+        )
         started = time.perf_counter()
         with torch.inference_mode():
             output = model.generate(
-                input_ids=encoded["input_ids"],
-                attention_mask=encoded["attention_mask"],
-                num_beams=self.num_beams,
-                do_sample=False,
-                early_stopping=True,
-                no_repeat_ngram_size=3,
-                # Over the checkpoint's own lengths, which are those of a news summary. `min_new_tokens` and not
-                # `min_length`: the former does not count the start token.
-                min_length=0,
-                min_new_tokens=max(1, min(lengths) // 2),
-                max_new_tokens=max(lengths) + 8,
-                length_penalty=1.0,
+                input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], generation_config=options
             )
         latency = (time.perf_counter() - started) / len(pools)
         proposals = []
@@ -157,4 +157,6 @@ def _load(model: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
         loaded = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=getattr(torch, dtype) if dtype else "auto")
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"The sequence-to-sequence model {model!r} cannot be loaded: {error}") from error
+    # The checkpoint's own lengths are those of a news summary: they go, whatever they are.
+    loaded.generation_config.min_length = loaded.generation_config.max_length = None
     return loaded.to(device).eval(), tokenizer

@@ -97,7 +97,8 @@ def fix_spacing(text: str) -> str:
     text = re.sub(r"([(\[{])\s+", r"\1", text)
     text = re.sub(r"([,;])(?=[^\W\d])", r"\1 ", text)
     text = re.sub(r",(?:\s*,)+", ",", text)
-    text = re.sub(r"([!?.])(?:\s*\1)+(?<!\.\.\.)", r"\1", text)
+    text = re.sub(r"\.{2,}", lambda match: "..." if len(match[0]) == 3 else ".", text)
+    text = re.sub(r"([!?])\1+", r"\1", text)
     return " ".join(text.split())
 
 

@@ -316,6 +316,11 @@ class PolarityGuard:
         plural: dict[str, set[bool]] = {}
         for word in support.nouns:
             plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
+        for caption in support.captions:
+            # "two woman" is more than one, whatever its form.
+            for nouns in _bindings(caption, vague=True).values():
+                for noun in nouns:
+                    plural.setdefault(noun, set()).add(True)
         persons = sum(word.noun in PERSONS for word in support.captions[0])
         for word in words:
             if word.part != NOUN or not known.is_plural(word.lower):
@@ -347,15 +352,19 @@ def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:
     return bool(place) and words[place - 1].lower in {"a", "an", "one", "another", "this", "that"}
 
 
-def _bindings(words: Sequence[Word]) -> dict[str, set[str]]:
-    """For each number but one, the nouns that it counts."""
+def _bindings(words: Sequence[Word], vague: bool = False) -> dict[str, set[str]]:
+    """For each number but one, the nouns that it counts; with `vague` also what "several" or "a couple of" counts."""
     bound: dict[str, set[str]] = {}
     for place, word in enumerate(words):
         number = number_of(word.lower)
-        if number is None or number == "1" or word.lower in ("couple", "pair", "both"):
+        if vague and word.lower in MANY:
+            number = word.lower
+        if number is None or number == "1" or (word.lower in ("couple", "pair", "both") and not vague):
             continue
         noun = None
         for after in words[place + 1 : place + 5]:
+            if after.lower == "of":
+                continue
             if after.part is None or after.part == VERB:
                 break
             if after.part == NOUN and number_of(after.lower) is None:

@@ -211,7 +211,8 @@ class Guards:
         if language == "en":
             return replace(self, form=form)
         if form is not None:
-            form = replace(form, max_ratio=form.max_ratio * 1.5)
+            # Languages differ in how many words they make of a thing.
+            form = replace(form, max_ratio=form.max_ratio * 1.5, min_ratio=form.min_ratio / 2)
         facts = self.facts
         if facts is not None:
             facts = replace(facts, nouns=False, colours=False, adjectives=False, names=False, least_supported=0.0)

@@ -41,6 +41,7 @@ DETERMINERS = frozenset(
     """a an the this that these those some any each every no another his her its their my your our several many few
     both all two three four five six seven eight nine ten eleven twelve""".split()
 )
+_AFTER_NOUN = frozenset("is are was were has have and or while".split())
 _BEFORE_VERB = frozenset("is are was were be been being am to not while and who that has have had".split())
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|n't")
 
@@ -166,9 +167,10 @@ class Lexicon:
             return ADVERB if word.endswith("ly") else NOUN
         before = words[place - 1] if place else ""
         after = words[place + 1] if place + 1 < len(words) else ""
+        ends = not after or after in _AFTER_NOUN
         if word.endswith(("ing", "ed")) and VERB in weight and before not in DETERMINERS:
-            # "a building" is a thing, "is painting" and "a man painting" are not.
-            weight[VERB] *= 4
+            # "a building" and "a brick building" are things, "is painting" and "a man painting a wall" are not.
+            weight[VERB] *= 0.1 if ends and NOUN in weight else 4
         if before in DETERMINERS or self._is(before, ADJECTIVE):
             weight.pop(VERB, None)
         if before in _BEFORE_VERB and VERB in weight:

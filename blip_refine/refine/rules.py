@@ -86,6 +86,8 @@ class RulesRefiner(Refiner):
             ),
         ]
         changed: list[str] = []
+        if not any(char.isalnum() for char in text):
+            return text, changed
         for name, step in steps:
             repaired = step(text)
             if repaired != text and repaired.strip():
