@@ -42,13 +42,15 @@ def run_demo(
     args = CaptionTrainingArguments(
         output_dir=str(output),
         num_train_epochs=epochs,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=12,
         per_device_eval_batch_size=20,
+        # Two of each picture's five captions at every visit: more pictures in the same three minutes.
+        captions_per_image="2",
         gradient_accumulation_steps=1,
         # The starter fits into any memory; checkpointing would cost a third of the three minutes.
         gradient_checkpointing=False,
-        learning_rate=6e-4,
-        warmup_steps=10,
+        learning_rate=1.2e-3,
+        warmup_steps=20,
         lr_scheduler_type="cosine",
         weight_decay=0.05,
         logging_steps=10,

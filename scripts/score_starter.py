@@ -9,7 +9,6 @@ Writes `coco_metrics.json` and `run.json` beside the weights.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -32,6 +31,10 @@ def named(caption: str, domain: str = "everyday") -> set[tuple[str, str]]:
     things = {form: name for name in DOMAINS[domain].things for form in (name, plural(name))}
     pattern = rf"\b({'|'.join(COLORS)}) ({'|'.join(sorted(things, key=len, reverse=True))})\b"
     return {(color, things[form]) for color, form in re.findall(pattern, caption)}
+
+
+def _share(found: list[bool]) -> str:
+    return f"{100 * sum(found) / len(found):.1f} % of {len(found)}"
 
 
 def main() -> None:
@@ -66,7 +69,6 @@ def main() -> None:
     if arguments.dry_run:
         return
     write_json(arguments.model / "coco_metrics.json", evaluation.row)
-    pretraining = json.loads((arguments.model / "pretraining.json").read_text())
     total, _ = count_parameters(pipeline.model)
     RunFacts(
         dataset="scenes:everyday",
@@ -74,12 +76,13 @@ def main() -> None:
         overlap="none: the scenes of training and of evaluation are drawn from different seeds",
         decoding=describe_decoding(pipeline.decoding),
         parameters=total,
-        seconds=pretraining["seconds"],
-        hardware=pretraining["hardware"],
-        versions=pretraining["versions"],
+        hardware=None,
+        versions=None,
         extra={
-            "right_things_and_colors": sum(right) / len(right),
-            "right_numbers": sum(counted) / len(counted),
+            "findings": {
+                "captions that name exactly the right things in the right colours": _share(right),
+                "captions of groups that say the right number": _share(counted),
+            }
         },
     ).write(arguments.model)
 
