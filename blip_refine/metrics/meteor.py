@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigurationError, MetricError
-from .java import INSTALL_HINT, LOCALE, Java, JavaProcess, find_java
+from ..errors import ConfigurationError, MetricError, MissingExtraError
+from .java import LOCALE, Java, JavaProcess, find_java
 
-TIMEOUT = 120.0
-"""Seconds without an answer after which the program is given up. Its first answer waits for its word lists (2 s)."""
+TIMEOUT = 600.0
+"""Seconds without an answer after which the program is given up. Its first answer waits for its
+word lists: 2 s on an idle machine, minutes on one that is busy elsewhere."""
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
@@ -48,15 +49,19 @@ def meteor_jar() -> Path:
         jar = Path(folder) / "meteor" / "meteor-1.5.jar"
         if jar.is_file():
             return jar
-    missing = "came without meteor-1.5.jar" if spec else "is not installed"
-    raise ConfigurationError(f"`pycocoevalcap`, which brings METEOR's program, {missing}: pip install 'pycocoevalcap'")
+    if spec:
+        raise ConfigurationError(
+            "METEOR: the installed `pycocoevalcap` came without meteor-1.5.jar: pip install --force-reinstall "
+            "pycocoevalcap"
+        )
+    raise MissingExtraError("pycocoevalcap", "metrics", "run METEOR, whose program it brings")
 
 
 class Meteor:
     """A running METEOR. One process serves any number of calls, from any thread, one at a time.
 
     Args:
-        timeout (`float`, defaults to 120): Seconds without any answer after which the program is given up.
+        timeout (`float`, defaults to 600): Seconds without any answer after which the program is given up.
         java (`Java`, *optional*): The runtime; by default the first that works.
     """
 
@@ -170,14 +175,3 @@ atexit.register(_shared.close)
 def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
     """`Meteor.score` by one process that this interpreter shares and ends when it exits."""
     return _shared.score(predictions, references)
-
-
-def meteor_unavailable() -> str | None:
-    """Why METEOR cannot be computed here, with what to install; `None` where it can."""
-    try:
-        meteor_jar()
-        find_java()
-    except ConfigurationError as error:
-        hint = "" if INSTALL_HINT in str(error) else f" It also needs Java: {INSTALL_HINT}."
-        return f"{error} Both: pip install 'blip_refine[metrics]'.{hint}"
-    return None

@@ -24,6 +24,11 @@ class Vocabulary(dict):
         number = self[word] = len(self)
         return number
 
+    @property
+    def words(self) -> list[str]:
+        """All words, each at its number."""
+        return list(self)
+
 
 @dataclass(frozen=True)
 class Words:
@@ -95,18 +100,35 @@ class GramVocabulary:
             positions.append((captions, grams))
         return cls(tuple(all_keys)), positions
 
-    def read(self, words: Words) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The caption and the gram at every position of `words`, for each order. Unknown grams get higher numbers."""
-        captions, positions = words.captions, []
+    def read(self, words: Words) -> tuple[list[tuple[np.ndarray, np.ndarray]], GramVocabulary]:
+        """The caption and the gram at every position of `words`, for each order.
+
+        Grams that are not known get numbers above the known ones; their keys are returned as a vocabulary of its own.
+        """
+        captions, positions, new_keys = words.captions, [], []
         grams = np.zeros(len(words.numbers), dtype=np.int64)
         for order, known in enumerate(self.keys):
             grams, captions, keys = _extend(grams, captions, words, order)
             places, there = find(known, keys)
-            _, unknown = np.unique(keys[~there], return_inverse=True)
+            new, numbers = np.unique(keys[~there], return_inverse=True)
             grams = places
-            grams[~there] = len(known) + unknown.reshape(-1)
+            grams[~there] = len(known) + numbers.reshape(-1)
             positions.append((captions, grams))
-        return positions
+            new_keys.append(new)
+        return positions, GramVocabulary(tuple(new_keys))
+
+    def texts(self, words: Sequence[str], new: GramVocabulary | None = None) -> list[list[str]]:
+        """The grams of each order as text, words joined by spaces; those of `new` after the known ones."""
+        texts: list[list[str]] = []
+        for order, known in enumerate(self.keys):
+            keys = np.concatenate([known, new.keys[order]]) if new else known
+            beginnings, lasts = (keys >> _SHIFT).tolist(), (keys & ((1 << _SHIFT) - 1)).tolist()
+            if order:
+                shorter = texts[-1]
+                texts.append([f"{shorter[b]} {words[w]}" for b, w in zip(beginnings, lasts, strict=True)])
+            else:
+                texts.append([words[w] for w in lasts])
+        return texts
 
 
 def _extend(
@@ -181,18 +203,21 @@ class ReferenceIndex:
 
     def read(self, predictions: Sequence[str]) -> PredictionGrams:
         """The tokenized predictions, one an image in the order of the references, as grams of this index."""
+        if len(predictions) != self.n_images:
+            raise ValueError(f"{len(predictions)} predictions for the references of {self.n_images} images")
         vocabulary = _Overlay(self.vocabulary)
         words = encode(predictions, vocabulary)
         spaced = encode(predictions, vocabulary, " ")
-        counts = [count_grams(captions, grams) for captions, grams in self.gram_vocabulary.read(words)]
+        positions, new_grams = self.gram_vocabulary.read(words)
+        counts = [count_grams(captions, grams) for captions, grams in positions]
         matches = []
         for entries, images in zip(counts, self.images, strict=True):
             matches.append(find(images.keys, (entries.captions << _SHIFT) | entries.grams))
-        return PredictionGrams(words, spaced, counts, matches)
+        return PredictionGrams(words, spaced, counts, matches, new_grams, vocabulary)
 
 
-class _Overlay(dict):
-    """Word numbers of the references, and new ones for words that only predictions hold. The former stay as they are."""
+class _Overlay(Vocabulary):
+    """Word numbers of the references, and new ones for words that only predictions hold; the references' stay."""
 
     def __init__(self, known: Vocabulary):
         self.known, self.size = known, len(known)
@@ -204,6 +229,13 @@ class _Overlay(dict):
         self[word] = number
         return number
 
+    @property
+    def words(self) -> list[str]:
+        words = self.known.words + [""] * (self.size - len(self.known))
+        for word, number in self.items():
+            words[number] = word
+        return words
+
 
 @dataclass(frozen=True)
 class PredictionGrams:
@@ -213,3 +245,5 @@ class PredictionGrams:
     spaced_words: Words
     counts: list[GramCounts]
     matches: list[tuple[np.ndarray, np.ndarray]]
+    new_grams: GramVocabulary
+    vocabulary: Vocabulary

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import numpy as np
-
 from .. import __version__
-from ..errors import ConfigurationError
-from .bleu import aggregate_bleu, bleu_rows
-from .cider import SIGMA, CiderWeights
-from .ngrams import ORDERS, PredictionGrams, ReferenceIndex
-from .rouge import rouge_l
+from ..errors import ConfigurationError, MetricError
+from .cider import DocumentFrequencies
+from .families import ALL_METRICS, COCO_METRICS, FAMILIES, Job, metric_names
+from .plausibility import score_warnings
+from .references import PreparedReferences
 from .statistics import Interval, MetricStatistics, bootstrap_interval
-from .tokenizer import TOKENIZER, tokenize_captions
+from .tokenizer import TOKENIZER
 from .validation import check_captions
 
-COCO_METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
-"""What the COCO evaluation reports, under its names, in the order of its tables."""
+__all__ = ["ALL_METRICS", "COCO_METRICS", "CaptionScores", "metric_names", "score_captions"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +25,9 @@ class CaptionScores:
     """The scores of one system.
 
     Args:
-        corpus (`dict[str, float]`): Metric to score, COCO scale (0 to 1; CIDEr 0 to 10).
+        corpus (`dict[str, float]`): Metric to score, on COCO's scale (0 to 1; CIDEr 0 to 10).
         per_image (`dict[str, dict[str, float]]`): Metric to image id to score.
-        signature (`str`): What was computed, and how: everything that another person needs to get the same numbers.
+        signature (`str`): What was computed and how: all that another person needs to get the same numbers.
         unavailable (`dict[str, str]`): Metrics that were asked for and could not be computed, with the reason.
         warnings (`tuple[str, ...]`): What a reader of the scores must know.
         intervals (`dict[str, Interval]`): Bootstrap intervals, where they were asked for.
@@ -38,7 +35,7 @@ class CaptionScores:
     """
 
     corpus: dict[str, float]
-    per_image: dict[str, dict[str, float]]
+    per_image: dict[str, dict[str, float]] = field(repr=False)
     signature: str
     unavailable: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -46,7 +43,7 @@ class CaptionScores:
     statistics: dict[str, MetricStatistics] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The form of `coco_metrics.json`: the metrics by name, then `signature`, `unavailable` and what else is known."""
+        """The form of `coco_metrics.json`: metrics by name, `signature`, `unavailable`, and what else is known."""
         value: dict[str, Any] = {**self.corpus, "signature": self.signature, "unavailable": dict(self.unavailable)}
         if self.warnings:
             value["warnings"] = list(self.warnings)
@@ -65,106 +62,113 @@ def score_captions(
     *,
     allow_empty: bool = False,
     bootstrap: int = 0,
+    level: float = 0.95,
     seed: int = 0,
+    document_frequencies: DocumentFrequencies | None = None,
+    spice_images: int | None = None,
+    images: Mapping[str, str | os.PathLike] | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> CaptionScores:
     """Score one caption an image against its references, as the COCO evaluation does.
 
+    BLEU, ROUGE-L and CIDEr equal `pycocoevalcap` 1.2 to the last bits on equal tokens; the tokens are those that its
+    Java tokenizer gives each caption by itself. METEOR 1.5 is the official program.
+
     Args:
         predictions (`Mapping[str, str]`): Image id to caption.
-        references (`Mapping[str, Sequence[str]]`): Image id to reference captions.
-        metrics (`Sequence[str]`, *optional*): Which to compute; by default those of COCO. `"Bleu"` stands for all four.
+        references (`Mapping[str, Sequence[str]]` or `PreparedReferences`): Image id to reference captions. Prepare
+            them once to score several systems.
+        metrics (`Sequence[str]`, *optional*): Which to compute, of `ALL_METRICS`; `"Bleu"` stands for all four.
+            Defaults to `COCO_METRICS`.
         allow_empty (`bool`, defaults to `False`): Score empty predictions as they are instead of refusing them.
-        bootstrap (`int`, defaults to 0): Resamples for 95 % intervals; 0 for none.
-        seed (`int`, defaults to 0): What they are drawn with.
+        bootstrap (`int`, defaults to 0): Resamples for bootstrap intervals; 0 for none.
+        level (`float`, defaults to 0.95): The level of those intervals.
+        seed (`int`, defaults to 0): What is drawn is drawn with this.
+        document_frequencies (`DocumentFrequencies`, *optional*): How rare phrases are, for CIDEr; by default counted
+            over these references.
+        spice_images (`int`, *optional*): Score SPICE, and SPICE alone, on so many randomly drawn images.
+        images (`Mapping[str, str or os.PathLike]`, *optional*): Image id to picture, for CLIPScore.
+        models (`Mapping[str, str]`, *optional*): The models of `"BERTScore"` and `"CLIPScore"`.
+
+    Returns:
+        `CaptionScores`: A metric that cannot be computed on this machine is in `unavailable` with the reason and what
+        to install; it is never zero and never null.
 
     Raises:
-        MetricError: Predictions and references do not belong together; every fault is named.
-        ConfigurationError: An unknown metric.
+        MetricError: Predictions and references do not belong together; every fault is named, with a count and
+            examples.
+        ConfigurationError: An unknown metric, or `spice_images` below 1.
+
+    ```python
+    >>> from blip_refine.metrics import score_captions
+    >>> scores = score_captions({"1": "a dog runs", "2": "two boats"}, {"1": ["a dog runs"], "2": ["two red boats"]},
+    ...                         metrics=["Bleu_1", "ROUGE_L"])
+    >>> round(scores.corpus["Bleu_1"], 3), round(scores.per_image["ROUGE_L"]["2"], 3)
+    (0.819, 0.772)
+    ```
     """
     names = metric_names(metrics)
+    if spice_images is not None and spice_images < 1:
+        raise ConfigurationError(f"SPICE needs at least one image, not {spice_images}.")
     check_captions(predictions, references, allow_empty=allow_empty)
-    ids = list(references)
-    texts = tokenize_captions(predictions[image_id] for image_id in ids)
-    grouped = [tokenize_captions(references[image_id]) for image_id in ids]
+    if not isinstance(references, PreparedReferences) or document_frequencies is not None:
+        references = PreparedReferences(references, document_frequencies)
+    job = Job(predictions, references, names, seed, spice_images, images, models)
     statistics: dict[str, MetricStatistics] = {}
     unavailable: dict[str, str] = {}
-
-    native = [name for name in names if name.startswith("Bleu") or name in ("ROUGE_L", "CIDEr")]
-    if native:
-        index = ReferenceIndex(grouped)
-        grams = index.read(texts)
-        image_ids = tuple(ids)
-        if any(name.startswith("Bleu") for name in names):
-            rows = bleu_rows(index, grams)
-            for order in range(1, ORDERS + 1):
-                if f"Bleu_{order}" in names:
-                    aggregate = partial(aggregate_bleu, order=order)
-                    statistics[f"Bleu_{order}"] = MetricStatistics(
-                        f"Bleu_{order}", image_ids, rows, aggregate(rows), aggregate
-                    )
-        if "ROUGE_L" in names:
-            statistics["ROUGE_L"] = MetricStatistics.from_mean("ROUGE_L", image_ids, rouge_l(index, grams))
-        if "CIDEr" in names:
-            statistics["CIDEr"] = MetricStatistics.from_mean("CIDEr", image_ids, CiderWeights(index).score(grams))
-    if "METEOR" in names:
-        from .meteor import aggregate_meteor, meteor, meteor_unavailable
-
-        reason = meteor_unavailable()
-        if reason:
-            unavailable["METEOR"] = reason
+    scorers = []
+    for family in FAMILIES.values():
+        asked = [name for name in family.names if name in names]
+        if not asked:
+            continue
+        try:
+            found, scorer = family.compute(job)
+        except (ConfigurationError, MetricError) as error:
+            # The input was checked before: what fails here is a scorer, and the others need not be lost with it.
+            unavailable.update(dict.fromkeys(asked, str(error)))
         else:
-            rows, values = meteor(texts, grouped)
-            statistics["METEOR"] = MetricStatistics("METEOR", tuple(ids), rows, values, aggregate_meteor)
-    if "SPICE" in names:
-        unavailable["SPICE"] = "SPICE needs Stanford CoreNLP 3.6; set BLIP_REFINE_SPICE_HOME to its folder."
+            statistics.update(found)
+            scorers.append(scorer)
 
     statistics = {name: statistics[name] for name in names if name in statistics}
-    counts = sorted({len(references[image_id]) for image_id in ids})
+    corpus = {name: value.corpus for name, value in statistics.items()}
+    empty = sum(not text.strip() for text in predictions.values())
     return CaptionScores(
-        corpus={name: value.corpus for name, value in statistics.items()},
-        per_image={name: dict(zip(ids, value.per_image.tolist(), strict=True)) for name, value in statistics.items()},
-        signature=signature(statistics, len(ids), counts),
+        corpus=corpus,
+        per_image={
+            name: dict(zip(value.image_ids, value.per_image.tolist(), strict=True))
+            for name, value in statistics.items()
+        },
+        signature=_signature(references, scorers),
         unavailable=unavailable,
-        intervals=(
-            {name: bootstrap_interval(value, bootstrap, seed=seed) for name, value in statistics.items()}
-            if bootstrap
-            else {}
-        ),
+        warnings=tuple(score_warnings(corpus, len(references), references.document_frequencies is not None, empty)),
+        intervals=_intervals(statistics, bootstrap, level, seed),
         statistics=statistics,
     )
 
 
-def metric_names(metrics: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics asked for by their full names, in the order of `COCO_METRICS`.
-
-    Raises:
-        ConfigurationError: A name is unknown; the message lists those there are.
-    """
-    if metrics is None:
-        return COCO_METRICS
-    known = {name.lower().replace("-", "_"): (name,) for name in COCO_METRICS}
-    known["bleu"] = COCO_METRICS[:4]
-    chosen: set[str] = set()
-    for name in [metrics] if isinstance(metrics, str) else metrics:
-        if name.lower().replace("-", "_") not in known:
-            raise ConfigurationError(f"There is no metric {name!r}; there are Bleu, {', '.join(COCO_METRICS)}.")
-        chosen.update(known[name.lower().replace("-", "_")])
-    return tuple(name for name in COCO_METRICS if name in chosen)
+def _intervals(
+    statistics: Mapping[str, MetricStatistics], resamples: int, level: float, seed: int
+) -> dict[str, Interval]:
+    if not resamples:
+        return {}
+    return {
+        name: bootstrap_interval(value, resamples, level, seed)
+        for name, value in statistics.items()
+        if len(value) > 1  # One image has no spread to resample.
+    }
 
 
-def signature(names: Mapping[str, Any], n_images: int, reference_counts: Sequence[int]) -> str:
-    """One line that says how the scores were made, in the manner of sacreBLEU."""
-    low, high = reference_counts[0], reference_counts[-1]
-    parts = [
-        f"images:{n_images}",
-        f"refs:{low}" if low == high else f"refs:{low}-{high}",
-        "case:lc",
-        f"tok:{TOKENIZER}",
-    ]
-    if any(name.startswith("Bleu") for name in names):
-        parts.append("bleu:coco-closest")
-    if "CIDEr" in names:
-        parts.append(f"cider:d-sigma{SIGMA:g}-df.corpus")
-    if "METEOR" in names:
-        parts.append("meteor:1.5-norm")
-    return "|".join([*parts, f"version:{__version__}"])
+def _signature(references: PreparedReferences, scorers: Sequence[str]) -> str:
+    """One line that says how the scores were made, in sacreBLEU's manner: scorers, tokenizer, case, references."""
+    low, high = references.counts
+    return "|".join(
+        [
+            f"images:{len(references)}",
+            f"refs:{low}" if low == high else f"refs:{low}-{high}",
+            "case:lc",
+            f"tok:{TOKENIZER}",
+            *scorers,
+            f"version:{__version__}",
+        ]
+    )

@@ -35,12 +35,12 @@ import numpy as np
 from ..errors import MetricError
 
 _CHUNK_CELLS = 2_000_000
-"""How many (resample, image) cells are held at once: 16 MB of counts, which stays within the processor's cache reach."""
+"""How many (resample, image) cells are held at once: 16 MB of counts."""
 
 
 def mean_of_rows(sums: np.ndarray) -> np.ndarray:
-    """Aggregation of metrics that are the mean of their per-image scores: `sums[..., 0] / sums[..., 1]`."""
-    return sums[..., 0] / sums[..., 1]
+    """Aggregation of metrics that are a mean or a share: `sums[..., 0] / sums[..., 1]`, and 0 where nothing counts."""
+    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(np.shape(sums[..., 0])), where=sums[..., 1] > 0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class MetricStatistics:
         image_ids (`tuple[str, ...]`): The images, in the order of the rows.
         rows (`np.ndarray` of shape `(images, statistics)`): What is summed over images before `aggregate`.
         per_image (`np.ndarray` of shape `(images,)`): The score of each image by itself.
-        aggregate (`Callable`, defaults to the mean): From sums of shape `(..., statistics)` to scores of shape `(...)`.
+        aggregate (`Callable`, defaults to the mean): From sums of shape `(..., statistics)` to scores of shape
+            `(...)`.
     """
 
     name: str

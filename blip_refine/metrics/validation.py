@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import MetricError
@@ -33,22 +34,53 @@ def check_captions(
     Raises:
         MetricError: Missing, extra or empty predictions or references, wrong nesting, or ids of another set.
     """
-    for name, value, example in (
-        ("predictions", predictions, '{"1.jpg": "a dog runs"}'),
-        ("references", references, '{"1.jpg": ["a dog runs", "a brown dog"]}'),
-    ):
-        if not isinstance(value, Mapping):
-            raise MetricError(
-                f"{name} must map image ids to captions, such as {example}; got a {type(value).__name__}."
-            )
+    _check_mapping("predictions", predictions, '{"1.jpg": "a dog runs"}')
+    _check_mapping("references", references, '{"1.jpg": ["a dog runs", "a brown dog"]}')
     if not references:
         raise MetricError("There are no references: nothing can be scored.")
     if not predictions:
         raise MetricError(f"There are no predictions for the {_count(references)} of the references.")
-
-    faults = [*_membership_faults(predictions, references), *_content_faults(predictions, references, allow_empty)]
+    faults = [
+        *_membership_faults(predictions, references),
+        *_prediction_faults(predictions, allow_empty),
+        *_reference_faults(references),
+    ]
     if faults:
         raise MetricError(" ".join(faults))
+
+
+def check_references(references: Mapping[str, Sequence[str]]) -> None:
+    """Refuse references that cannot be scored against.
+
+    Raises:
+        MetricError: No references, wrong nesting, or images without any.
+    """
+    _check_mapping("references", references, '{"1.jpg": ["a dog runs", "a brown dog"]}')
+    faults = _reference_faults(references) if references else ["There are no references: nothing can be scored."]
+    if faults:
+        raise MetricError(" ".join(faults))
+
+
+def check_duplicates(name: str, ids: Iterable[str]) -> None:
+    """Refuse image ids that come twice, as they can in a file or a list.
+
+    Args:
+        name (`str`): What the ids are of ("predictions").
+        ids (`Iterable[str]`): The ids, in their order.
+
+    Raises:
+        MetricError: An id comes twice; the message names examples.
+    """
+    repeated = [image_id for image_id, times in Counter(ids).items() if times > 1]
+    if repeated:
+        raise MetricError(
+            f"More than one of the {name} for {_count(repeated)} ({_examples(repeated)}): one an image is scored."
+        )
+
+
+def _check_mapping(name: str, value: object, example: str) -> None:
+    if not isinstance(value, Mapping):
+        raise MetricError(f"{name} must map image ids to captions, such as {example}; got a {type(value).__name__}.")
 
 
 def _membership_faults(predictions: Mapping, references: Mapping) -> list[str]:
@@ -73,41 +105,43 @@ def _membership_faults(predictions: Mapping, references: Mapping) -> list[str]:
     return faults
 
 
-def _content_faults(predictions: Mapping, references: Mapping, allow_empty: bool) -> list[str]:
+def _prediction_faults(predictions: Mapping, allow_empty: bool) -> list[str]:
     faults = []
     nested = [k for k, v in predictions.items() if isinstance(v, (list, tuple))]
-    not_text = [k for k, v in predictions.items() if not isinstance(v, (str, list, tuple))]
-    bare = [k for k, v in references.items() if isinstance(v, str)]
-    deep = [k for k, v in references.items() if not isinstance(v, str) and not _is_list_of_text(v)]
-    none = [k for k, v in references.items() if not isinstance(v, str) and _is_list_of_text(v) and not len(v)]
     if nested:
         faults.append(f"A prediction is one string an image, not a list: {_count(nested)} ({_examples(nested)}).")
+    not_text = [k for k, v in predictions.items() if not isinstance(v, (str, list, tuple))]
     if not_text:
         faults.append(f"Predictions that are not text: {_count(not_text)} ({_examples(not_text)}).")
+    empty = [k for k, v in predictions.items() if isinstance(v, str) and not v.strip()]
+    if empty and not allow_empty:
+        faults.append(
+            f"Empty predictions: {_count(empty)} ({_examples(empty)}); with allow_empty they are scored as they are."
+        )
+    return faults
+
+
+def _reference_faults(references: Mapping) -> list[str]:
+    bare, wrong, none, blank = [], [], [], []
+    for image_id, captions in references.items():
+        if isinstance(captions, str):
+            bare.append(image_id)
+        elif not isinstance(captions, Sequence) or not all(isinstance(text, str) for text in captions):
+            wrong.append(image_id)
+        elif not captions:
+            none.append(image_id)
+        elif not all(text.strip() for text in captions):
+            blank.append(image_id)
+    faults = []
     if bare:
         faults.append(
             f"References are a list of strings an image, not one string: {_count(bare)} ({_examples(bare)}); "
             "put the caption into a list."
         )
-    if deep:
-        faults.append(f"References that are not a list of strings: {_count(deep)} ({_examples(deep)}).")
+    if wrong:
+        faults.append(f"References that are not a list of strings: {_count(wrong)} ({_examples(wrong)}).")
     if none:
         faults.append(f"Images without a single reference: {_count(none)} ({_examples(none)}).")
-    if not allow_empty:
-        empty = [k for k, v in predictions.items() if isinstance(v, str) and not v.strip()]
-        if empty:
-            faults.append(
-                f"Empty predictions: {_count(empty)} ({_examples(empty)}); with allow_empty they are scored as they are."
-            )
-    blank = [
-        k
-        for k, v in references.items()
-        if not isinstance(v, str) and _is_list_of_text(v) and any(not text.strip() for text in v)
-    ]
     if blank:
         faults.append(f"Empty references: {_count(blank)} ({_examples(blank)}).")
     return faults
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, Sequence) and all(isinstance(text, str) for text in value)
