@@ -75,5 +75,5 @@ def refine(
         cost = "" if summary.cost is None else f", ${summary.cost:.4f}"
         sink.line(f"{summary.tokens} tokens{cost}; {summary.cached} answers were known already.")
     sink.line(f"Refined captions: {output}")
-    sink.next_command(f"blip-refine score {output} REFERENCES")
+    sink.next_command(f"blip-refine compare REFERENCES drafts={captions} refined={output}")
     sink.result({"output": str(output), **summary.to_dict()})

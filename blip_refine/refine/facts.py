@@ -202,7 +202,7 @@ class FactsGuard:
         names (`bool`, defaults to `True`): Check words with a capital inside of a sentence.
         least_supported (`float`, defaults to 0.5): The share of its nouns, verbs and adjectives that must be in the
             support. What has hardly a word in common with the caption is another text.
-        adjectives (`bool`, defaults to `False`): Check all other adjectives, too ("happy", "old").
+        adjectives (`bool`, defaults to `True`): Check all other adjectives, too ("happy", "old").
         kinds (`bool`, defaults to `True`): Let a word stand for something that is a kind of it (WordNet hypernyms).
         allow (`frozenset[str]`): Nouns that need no support, besides "group", "front", "side" and their like.
         tagger (`str`, defaults to `"auto"`): `"lexicon"`, the name of a spaCy pipeline, or `"auto"`: spaCy's
@@ -214,7 +214,7 @@ class FactsGuard:
     colours: bool = True
     names: bool = True
     least_supported: float = 0.5
-    adjectives: bool = False
+    adjectives: bool = True
     kinds: bool = True
     allow: frozenset[str] = frozenset()
     tagger: str = "auto"
@@ -254,7 +254,7 @@ class FactsGuard:
                 free = word.noun in FREE_NOUNS or word.lower in self.allow or word.noun in self.allow
                 if not free and follows != "'s" and not support.holds_noun(word, known, self.kinds):
                     found.append(("the noun", word.written))
-            elif word.part == ADJECTIVE and self.adjectives and not known.lemmas(word.lower) & support.lemmas:
+            elif word.part == ADJECTIVE and self.adjectives and not support.holds_noun(word, known, self.kinds):
                 found.append(("the word", word.written))
         return found
 
