@@ -92,6 +92,7 @@ def evaluate_predictions(
         {image.record.image_id: list(image.record.captions) for image in images},
         metrics=metrics,
         bootstrap=bootstrap,
+        photos=not all((image.record.source or "").startswith("scenes:") for image in images),
         # An untrained model may say nothing at all. That is a score of zero, not a mistake of the user.
         allow_empty=True,
     )
