@@ -1,0 +1,1 @@
+"""Pages and entry points that stand on everything else."""

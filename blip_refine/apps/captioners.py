@@ -1,0 +1,164 @@
+"""The captioners behind a page: loaded when first asked for, each for one visitor at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import BlipRefineError, ConfigurationError
+from ..records import Caption, RefineRequest
+from ..refine.base import Refiner, load_refiner
+from ..refine.prompts import Style
+from ..refine.safety import refine_safely
+
+NO_REFINER = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a page's visitor wants a caption.
+
+    Args:
+        decoding (`str`, defaults to `"accurate"`): A preset: "accurate", "fast", "creative" or "candidates".
+        num_beams (`int`, *optional*): Another number of beams than the preset's, where it searches by beams.
+        max_new_tokens (`int`, defaults to 30): The longest caption in tokens.
+        prompt (`str`, defaults to `""`): How every caption begins.
+        refiner (`str`, defaults to `"rules"`): Who refines the draft; "none" for nobody.
+        style (`Style`, defaults to a neutral one): How the refiner is to write.
+    """
+
+    decoding: str = "accurate"
+    num_beams: int | None = None
+    max_new_tokens: int = 30
+    prompt: str = ""
+    refiner: str = "rules"
+    style: Style = Style()
+
+    def decoding_options(self) -> Any:
+        """The [`DecodingOptions`] that these settings mean.
+
+        Raises:
+            ConfigurationError: Settings that cannot be.
+        """
+        from ..models.decoding import DecodingOptions
+
+        options = DecodingOptions.preset(self.decoding, max_new_tokens=int(self.max_new_tokens), prompt=self.prompt)
+        # Diverse beams come in groups and sampling has none: there the preset's own number stands.
+        if self.num_beams and options.num_beam_groups == 1 and not options.do_sample and self.decoding != "fast":
+            options = replace(options, num_beams=int(self.num_beams))
+        return options
+
+
+class Captioners:
+    """Captioners by name. A model is loaded once and captions for one visitor at a time; refining is not held up.
+
+    Args:
+        models (`Sequence[str]`): Folders, model ids of the Hub, or "starter"; only these can be asked for.
+        refiners (`Sequence[str]`, defaults to `("rules", "consensus", "rules>consensus")`): Who can be asked to
+            refine; "none" always can.
+        **loading: Passed to [`load_captioner`] (`dtype=`, `revision=`, `token=`).
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str] = ("starter",),
+        refiners: Sequence[str] = ("rules", "consensus", "rules>consensus"),
+        **loading: Any,
+    ):
+        if not models:
+            raise ConfigurationError("A page needs at least one model.")
+        self.models = tuple(dict.fromkeys(str(name) for name in models))
+        self.refiners = tuple(dict.fromkeys([*refiners, NO_REFINER]))
+        self._loading = loading
+        self._loaded: dict[str, tuple[Any, Any]] = {}
+        self._refiners: dict[tuple[str, Style], Refiner] = {}
+        self._locks = {name: threading.Lock() for name in self.models}
+        self._refiner_lock = threading.Lock()
+
+    def load(self, model: str) -> tuple[Any, Any]:
+        """The model and its processor.
+
+        Raises:
+            ConfigurationError: It is none of `models`.
+            ModelError: It cannot be loaded.
+        """
+        if model not in self._locks:
+            raise ConfigurationError(f"This page has no model {model!r}; it has {', '.join(self.models)}.")
+        with self._locks[model]:
+            if model not in self._loaded:
+                import torch
+
+                from ..models.captioner import load_captioner
+
+                captioner, processor = load_captioner(model, **self._loading)
+                self._loaded[model] = captioner.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+            return self._loaded[model]
+
+    def refiner(self, settings: Settings) -> Refiner | None:
+        """The refiner that the settings ask for.
+
+        Raises:
+            ConfigurationError: The page has no such refiner, or it cannot write in that style.
+        """
+        if settings.refiner == NO_REFINER:
+            return None
+        if settings.refiner not in self.refiners:
+            raise ConfigurationError(
+                f"This page has no refiner {settings.refiner!r}; it has {', '.join(self.refiners)}."
+            )
+        key = (settings.refiner, settings.style)
+        with self._refiner_lock:
+            if key not in self._refiners:
+                options = {} if settings.style == Style() else {"style": settings.style}
+                self._refiners[key] = load_refiner(settings.refiner, **options)
+            return self._refiners[key]
+
+    def caption(self, image: Any, model: str, settings: Settings) -> Caption:
+        """Caption one picture.
+
+        Raises:
+            BlipRefineError: It cannot be done; the message is for the visitor.
+        """
+        caption = next(self.stream([image], model, settings, batch_size=1))
+        if caption.error is not None:
+            raise BlipRefineError(caption.error)
+        return caption
+
+    def stream(self, images: Iterable[Any], model: str, settings: Settings, batch_size: int = 8) -> Iterator[Caption]:
+        """Caption pictures, in order, one answer for each; a picture that cannot be read has its `error`."""
+        from ..pipeline import CaptionPipeline
+
+        refiner = self.refiner(settings)
+        captioner, processor = self.load(model)
+        pipeline = CaptionPipeline(
+            captioner, processor, decoding=settings.decoding_options(), batch_size=batch_size, num_workers=0, on_error="record"
+        )
+        batch: list[Any] = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == batch_size:
+                yield from self._answer(pipeline, batch, model, refiner)
+                batch = []
+        if batch:
+            yield from self._answer(pipeline, batch, model, refiner)
+
+    def _answer(self, pipeline: Any, batch: list[Any], model: str, refiner: Refiner | None) -> list[Caption]:
+        with self._locks[model]:
+            captions = pipeline(batch)
+        if refiner is None:
+            return captions
+        readable = [place for place, caption in enumerate(captions) if caption.error is None]
+        requests = [
+            RefineRequest(caption.draft, caption.candidates[1:], caption.confidence, image_id=caption.image_id)
+            for caption in (captions[place] for place in readable)
+        ]
+        for place, refined in zip(readable, refine_safely(refiner, requests), strict=True):
+            captions[place] = replace(
+                captions[place],
+                text=refined.text,
+                refined=refined.accepted,
+                reason=None if refined.accepted else refined.reason,
+            )
+        return captions
