@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .data.dataset import BlipCaptionDataset
-from .data.sources.scenes import load_scenes
+from .data.sources.scenes import SPLIT_SIZES, load_scenes
 from .finetune import FinetunedRun, finetune
 from .models.captioner import STARTER
 from .narrator import Narrator
@@ -28,7 +28,8 @@ def run_demo(
     Args:
         output (`str` or `os.PathLike`): The run folder.
         epochs (`float`, defaults to 6): Passes over the training scenes.
-        images (`int`, *optional*): Scenes a split, for a shorter run; by default those of [`load_scenes`].
+        images (`int`, *optional*): Training scenes, and at most as many of the other splits, for a shorter run; by
+            default those of [`load_scenes`].
         seed (`int`, defaults to 0): Of the scenes and of training.
         narrator ([`Narrator`], *optional*): Who is told what goes on.
 
@@ -36,7 +37,7 @@ def run_demo(
         [`FinetunedRun`]
     """
     splits = {
-        split: BlipCaptionDataset(load_scenes(DOMAIN, split, count=images, seed=seed))
+        split: BlipCaptionDataset(load_scenes(DOMAIN, split, count=_at_most(images, split), seed=seed))
         for split in ("train", "validation", "test")
     }
     args = CaptionTrainingArguments(
@@ -69,3 +70,9 @@ def run_demo(
         refiner=REFINER,
         narrator=narrator,
     )
+
+
+def _at_most(images: int | None, split: str) -> int | None:
+    if images is None or split == "train":
+        return images
+    return min(images, SPLIT_SIZES[split])

@@ -15,7 +15,7 @@ from .scores_table import print_scores
 def demo(
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where the run is written.")] = Path("run"),
     epochs: Annotated[float, typer.Option(min=0.1, help="Passes over the training scenes.")] = 6,
-    images: Annotated[int | None, typer.Option(min=2, help="Scenes a split, for a shorter run.")] = None,
+    images: Annotated[int | None, typer.Option(min=2, help="Training scenes, for a shorter run.")] = None,
     seed: Annotated[int, typer.Option(help="Of the scenes and of training.")] = 0,
 ) -> None:
     """See it all work: fine-tune a small BLIP on drawn pictures, before and after, in three minutes on a CPU."""
