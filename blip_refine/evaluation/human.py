@@ -1,0 +1,417 @@
+"""People's ratings of captions, kept in one SQLite file: who sees what, in which order, and what they answered.
+
+A rater is given one picture at a time with the captions of all systems, blind and in an order of its own. Several can
+work at once, in one process or in many; every answer is on the disk before the next picture is shown, and a rater who
+comes back goes on at the same picture. Needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import random
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
+
+CRITERIA = {
+    "fluency": "Is it good English?",
+    "relevance": "Does it say what is in the picture, and nothing else?",
+    "quality": "All in all, would you use it?",
+}
+"""What is rated, from 1 (worst) to 5 (best), and how raters are asked."""
+
+SCALE = (1, 2, 3, 4, 5)
+ABANDONED_AFTER = 1800.0
+"""Seconds after which a picture that was shown and not rated no longer counts as taken."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS items (
+    item INTEGER PRIMARY KEY, image_id TEXT NOT NULL UNIQUE, image TEXT, captions TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, token TEXT, joined REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tasks (
+    task INTEGER PRIMARY KEY, rater TEXT NOT NULL REFERENCES raters, item INTEGER REFERENCES items,
+    place INTEGER NOT NULL, shown TEXT NOT NULL, given REAL NOT NULL, done REAL,
+    preferred TEXT, passed INTEGER, UNIQUE (rater, place), UNIQUE (rater, item));
+CREATE TABLE IF NOT EXISTS ratings (
+    task INTEGER NOT NULL REFERENCES tasks, system TEXT NOT NULL, criterion TEXT NOT NULL, score INTEGER NOT NULL,
+    PRIMARY KEY (task, system, criterion));
+CREATE INDEX IF NOT EXISTS tasks_by_item ON tasks (item);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RatingTask:
+    """One picture as one rater sees it.
+
+    Args:
+        task (`int`): Its number.
+        rater (`str`): Who rates it.
+        captions (`tuple[str, ...]`): The captions in the order in which they are shown; systems that say the same
+            share one.
+        image (`Path`, *optional*): The picture.
+        place (`int`): The how manieth task of this rater it is, from 1.
+        check (`bool`): Whether it is an attention check.
+    """
+
+    task: int
+    rater: str
+    captions: tuple[str, ...]
+    image: Path | None
+    place: int
+    check: bool = False
+
+
+class RatingStudy:
+    """A study in one SQLite file.
+
+    Args:
+        path (`str` or `os.PathLike`): The file; made by [`RatingStudy.create`].
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        SourceFormatError: It is not a study.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise SourceNotFoundError(f"There is no rating study {str(path)!r}; `blip-refine rate RUN` makes one.")
+        try:
+            with self.connect() as database:
+                known = {name: json.loads(value) for name, value in database.execute("SELECT * FROM settings")}
+        except sqlite3.DatabaseError as error:
+            raise SourceFormatError(f"{path} is not a rating study ({error}).") from error
+        self.systems: tuple[str, ...] = tuple(known["systems"])
+        self.ratings_per_image: int = known["ratings_per_image"]
+        self.check_every: int = known["check_every"]
+        self.seed: int = known["seed"]
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        ratings_per_image: int = 3,
+        check_every: int = 10,
+        seed: int = 0,
+    ) -> RatingStudy:
+        """Begin a study, or open the one that is there already for the same images and captions.
+
+        Args:
+            path (`str` or `os.PathLike`): The file.
+            items (`Iterable[Mapping]`): A row an image: `image_id`, `systems` (name to caption) and, where there is
+                one, `image` (path).
+            ratings_per_image (`int`, defaults to 3): By how many different raters each image is to be rated.
+            check_every (`int`, defaults to 10): After so many pictures a rater gets an attention check; 0 for none.
+            seed (`int`, defaults to 0): Of the orders.
+
+        Raises:
+            DataError: There is no image, or images have captions of different systems.
+            ConfigurationError: The study that is there is about other captions, or a number is out of range.
+        """
+        if ratings_per_image < 1 or check_every < 0:
+            raise ConfigurationError("Each image needs at least one rating, and checks come every so many pictures.")
+        rows = [(str(row["image_id"]), row.get("image"), dict(row["systems"])) for row in items]
+        if not rows:
+            raise DataError("There is no image to rate.")
+        systems = list(rows[0][2])
+        for image_id, _, captions in rows:
+            if list(captions) != systems or not systems:
+                raise DataError(f"{image_id!r} has captions of {list(captions)}; the first image has {systems}.")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "systems": systems,
+            "ratings_per_image": ratings_per_image,
+            "check_every": check_every,
+            "seed": seed,
+            "content": hashlib.sha256(
+                json.dumps([(image_id, captions) for image_id, _, captions in rows]).encode()
+            ).hexdigest(),
+        }
+        with _connection(path) as database:
+            database.executescript(_SCHEMA)
+            database.execute("BEGIN IMMEDIATE")
+            there = database.execute("SELECT value FROM settings WHERE name = 'content'").fetchone()
+            if there is not None and json.loads(there[0]) != settings["content"]:
+                raise ConfigurationError(f"{path} is a study of other captions: name another file for a new study.")
+            if there is None:
+                stored = [(name, json.dumps(value)) for name, value in settings.items()]
+                database.executemany("INSERT INTO settings VALUES (?, ?)", stored)
+                database.executemany(
+                    "INSERT INTO items (image_id, image, captions) VALUES (?, ?, ?)",
+                    [
+                        (image_id, str(image) if image is not None else None, json.dumps(captions))
+                        for image_id, image, captions in rows
+                    ],
+                )
+            database.execute("COMMIT")
+        return cls(path)
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        """The study's database, for the length of a `with`."""
+        with _connection(self.path) as database:
+            yield database
+
+    # Raters
+
+    def add_rater(self, rater: str) -> str:
+        """Let a rater in by a token of their own. A new token takes the place of an older one.
+
+        Args:
+            rater (`str`): A name.
+
+        Returns:
+            `str`: The token. Only its hash is kept.
+        """
+        rater = clean_name(rater)
+        token = secrets.token_urlsafe(16)
+        with self.connect() as database:
+            database.execute(
+                "INSERT INTO raters VALUES (?, ?, ?) ON CONFLICT (rater) DO UPDATE SET token = excluded.token",
+                (rater, _hash(token), time.time()),
+            )
+        return token
+
+    def sign_in(self, name: str) -> str:
+        """A rater by name, without a token; made if need be. For a study on one's own machine."""
+        rater = clean_name(name)
+        with self.connect() as database:
+            database.execute("INSERT OR IGNORE INTO raters VALUES (?, NULL, ?)", (rater, time.time()))
+        return rater
+
+    def rater_of(self, token: str) -> str | None:
+        """Whose token this is; `None` where it is nobody's."""
+        found = None
+        with self.connect() as database:
+            for rater, known in database.execute("SELECT rater, token FROM raters WHERE token IS NOT NULL"):
+                # Every token is compared in full: how long it takes says nothing about any of them.
+                if hmac.compare_digest(known, _hash(token)):
+                    found = rater
+        return found
+
+    # Tasks
+
+    def next_task(self, rater: str) -> RatingTask | None:
+        """What a rater is to rate now: the picture they left, or a new one; `None` when there is nothing left to do.
+
+        The picture is the one with the fewest raters, and the order of its captions the one used least, for this
+        picture first and over all pictures then.
+        """
+        with self.connect() as database:
+            database.execute("BEGIN IMMEDIATE")
+            row = database.execute("SELECT * FROM tasks WHERE rater = ? AND done IS NULL", (rater,)).fetchone()
+            if row is None:
+                row = self._give(database, rater)
+            else:
+                database.execute("UPDATE tasks SET given = ? WHERE task = ?", (time.time(), row["task"]))
+            found = None if row is None else self._task(database, row)
+            database.execute("COMMIT")
+        return found
+
+    def _give(self, database: sqlite3.Connection, rater: str) -> sqlite3.Row | None:
+        (before,) = database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ?", (rater,)).fetchone()
+        rng = random.Random(f"{self.seed}:{rater}:{before}")
+        item, shown = None, json.dumps([])
+        if self._check_is_due(database, rater):
+            shown = json.dumps([rng.choice(SCALE)])
+        else:
+            item = self._choose_item(database, rater, rng)
+            if item is None:
+                return None
+            shown = json.dumps(self._choose_order(database, item, rng))
+        database.execute(
+            "INSERT INTO tasks (rater, item, place, shown, given) VALUES (?, ?, ?, ?, ?)",
+            (rater, item, before + 1, shown, time.time()),
+        )
+        return database.execute("SELECT * FROM tasks WHERE task = last_insert_rowid()").fetchone()
+
+    def _check_is_due(self, database: sqlite3.Connection, rater: str) -> bool:
+        if not self.check_every:
+            return False
+        since = database.execute(
+            "SELECT COUNT(*) FROM tasks WHERE rater = ?1 AND place > "
+            "(SELECT COALESCE(MAX(place), 0) FROM tasks WHERE rater = ?1 AND item IS NULL)",
+            (rater,),
+        ).fetchone()[0]
+        # The first check comes early: whoever does not read is told apart before much is lost.
+        first = database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ? AND item IS NULL", (rater,)).fetchone()[0]
+        return since >= (self.check_every if first else max(1, self.check_every // 2))
+
+    def _choose_item(self, database: sqlite3.Connection, rater: str, rng: random.Random) -> int | None:
+        """The item with the fewest raters among those that still need one."""
+        rows = database.execute(
+            "SELECT i.item, COUNT(t.task) AS taken FROM items i LEFT JOIN tasks t "
+            "ON t.item = i.item AND (t.done IS NOT NULL OR t.given > ?) "
+            "WHERE i.item NOT IN (SELECT item FROM tasks WHERE rater = ? AND item IS NOT NULL) "
+            "GROUP BY i.item HAVING taken < ?",
+            (time.time() - ABANDONED_AFTER, rater, self.ratings_per_image),
+        ).fetchall()
+        if not rows:
+            return None
+        fewest = min(row["taken"] for row in rows)
+        return rng.choice([row["item"] for row in rows if row["taken"] == fewest])
+
+    def _choose_order(self, database: sqlite3.Connection, item: int, rng: random.Random) -> list[str]:
+        """The order used least for this item, then least over all, then by chance."""
+        orders = [list(order) for order in _orders(self.systems)]
+        here: dict[str, int] = {}
+        everywhere: dict[str, int] = {}
+        counted = "SELECT shown, item = ? AS here, COUNT(*) AS times FROM tasks WHERE item IS NOT NULL GROUP BY 1, 2"
+        for row in database.execute(counted, (item,)):
+            everywhere[row["shown"]] = everywhere.get(row["shown"], 0) + row["times"]
+            if row["here"]:
+                here[row["shown"]] = row["times"]
+
+        def used(order: list[str]) -> tuple[int, int, float]:
+            key = json.dumps(order)
+            return here.get(key, 0), everywhere.get(key, 0), rng.random()
+
+        return min(orders, key=used)
+
+    def _task(self, database: sqlite3.Connection, row: sqlite3.Row) -> RatingTask:
+        shown = json.loads(row["shown"])
+        if row["item"] is None:
+            text = f"This line checks that captions are read. Please answer {shown[0]} to every question."
+            return RatingTask(row["task"], row["rater"], (text,), None, row["place"], check=True)
+        item = database.execute("SELECT image, captions FROM items WHERE item = ?", (row["item"],)).fetchone()
+        captions = json.loads(item["captions"])
+        image = self.path.parent / item["image"] if item["image"] is not None else None
+        lines = tuple(dict.fromkeys(captions[system] for system in shown))
+        return RatingTask(row["task"], row["rater"], lines, image, row["place"])
+
+    def save(self, task: int, rater: str, scores: Sequence[Mapping[str, int]], preferred: int | None = None) -> None:
+        """Keep a rater's answers to one task. They are on the disk when this returns.
+
+        Args:
+            task (`int`): The task.
+            rater (`str`): Who answers; must be the one it was given to.
+            scores (`Sequence[Mapping[str, int]]`): For each caption in the order shown, criterion to score.
+            preferred (`int`, *optional*): Place of the caption liked best, from 0; -1 for none of them.
+
+        Raises:
+            DataError: The task is not this rater's, or an answer is missing or out of range.
+        """
+        with self.connect() as database:
+            database.execute("BEGIN IMMEDIATE")
+            row = database.execute("SELECT * FROM tasks WHERE task = ? AND rater = ?", (task, rater)).fetchone()
+            if row is None:
+                raise DataError(f"Task {task} was not given to {rater!r}.")
+            if row["done"] is not None:
+                # Sent twice: a double click, or an answer that did arrive before the connection broke.
+                database.execute("ROLLBACK")
+                return
+            shown = self._task(database, row)
+            answers = _checked(scores, len(shown.captions), preferred)
+            if shown.check:
+                (wanted,) = json.loads(row["shown"])
+                passed = all(score == wanted for score in answers[0].values())
+                database.execute("UPDATE tasks SET done = ?, passed = ? WHERE task = ?", (time.time(), passed, task))
+            else:
+                self._keep(database, row, shown, answers, preferred)
+            database.execute("COMMIT")
+
+    def _keep(
+        self,
+        database: sqlite3.Connection,
+        row: sqlite3.Row,
+        shown: RatingTask,
+        answers: Sequence[Mapping[str, int]],
+        preferred: int | None,
+    ) -> None:
+        (text,) = database.execute("SELECT captions FROM items WHERE item = ?", (row["item"],)).fetchone()
+        captions = json.loads(text)
+        rows = [
+            (row["task"], system, criterion, score)
+            for system, caption in captions.items()
+            for criterion, score in answers[shown.captions.index(caption)].items()
+        ]
+        database.executemany("INSERT INTO ratings VALUES (?, ?, ?, ?)", rows)
+        liked = None
+        if preferred is not None:
+            best = shown.captions[preferred] if preferred >= 0 else None
+            liked = json.dumps([system for system, caption in captions.items() if caption == best])
+        database.execute("UPDATE tasks SET done = ?, preferred = ? WHERE task = ?", (time.time(), liked, row["task"]))
+
+    def progress(self, rater: str) -> tuple[int, int]:
+        """How many pictures a rater has rated, and how many there are for them to rate as things stand."""
+        with self.connect() as database:
+            (done,) = database.execute(
+                "SELECT COUNT(*) FROM tasks WHERE rater = ? AND item IS NOT NULL AND done IS NOT NULL", (rater,)
+            ).fetchone()
+            (left,) = database.execute(
+                "SELECT COUNT(*) FROM (SELECT i.item FROM items i LEFT JOIN tasks t ON t.item = i.item "
+                "AND t.rater != ?1 AND (t.done IS NOT NULL OR t.given > ?2) "
+                "WHERE i.item NOT IN (SELECT item FROM tasks WHERE rater = ?1 AND item IS NOT NULL "
+                "AND done IS NOT NULL) GROUP BY i.item HAVING COUNT(t.task) < ?3)",
+                (rater, time.time() - ABANDONED_AFTER, self.ratings_per_image),
+            ).fetchone()
+        return done, done + left
+
+
+@contextmanager
+def _connection(path: Path) -> Iterator[sqlite3.Connection]:
+    # A connection a call: cheap, and safe from any thread and process. Transactions are begun by hand.
+    database = sqlite3.connect(path, timeout=60, isolation_level=None)
+    try:
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA journal_mode = WAL")
+        # An answer must survive a power cut, too.
+        database.execute("PRAGMA synchronous = FULL")
+        yield database
+    finally:
+        database.close()
+
+
+def _orders(systems: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All orders of a few systems; of many, those in which each stands once in each place."""
+    if len(systems) <= 4:
+        yield from itertools.permutations(systems)
+        return
+    for turn in range(len(systems)):
+        order = (*systems[turn:], *systems[:turn])
+        yield order
+        yield order[::-1]
+
+
+def _checked(scores: Sequence[Mapping[str, int]], captions: int, preferred: int | None) -> list[dict[str, int]]:
+    if len(scores) != captions:
+        raise DataError(f"{captions} captions were shown, and {len(scores)} were rated.")
+    for place, answers in enumerate(scores, 1):
+        for criterion in CRITERIA:
+            if answers.get(criterion) not in SCALE:
+                raise DataError(f"Caption {place} has no answer from 1 to 5 for {criterion}.")
+    if preferred is not None and not -1 <= preferred < captions:
+        raise DataError(f"There is no caption {preferred + 1} to prefer.")
+    return [{criterion: int(answers[criterion]) for criterion in CRITERIA} for answers in scores]
+
+
+def clean_name(name: str) -> str:
+    """A rater's name without surrounding space.
+
+    Raises:
+        ConfigurationError: It is empty, too long, or has characters that no name has.
+    """
+    name = " ".join(name.split())
+    if not name or len(name) > 80 or not name.isprintable():
+        raise ConfigurationError("A rater needs a name of 1 to 80 letters.")
+    return name
+
+
+def _hash(token: str) -> str:
+    # The tokens are random and long: a plain hash of them cannot be turned back.
+    return hashlib.sha256(token.encode()).hexdigest()
