@@ -154,7 +154,7 @@ class CiderWeights:
             times = images.first[places + 1] - first
             ends = np.cumsum(times)
             holding = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - ends + times, times)
-            weight = np.repeat(weights[images.grams[places]], times)
+            weight: np.ndarray = np.repeat(weights[images.grams[places]], times)
             own = np.repeat(entries.counts[there], times) * weight
             other = images.held[holding] * weight
             if clipped:
@@ -174,6 +174,6 @@ class CiderWeights:
 def _norms(entries: GramCounts, weights: np.ndarray, unknown: float, n_captions: int) -> np.ndarray:
     """Length of each caption's vector of one order. A gram that is not known weighs `unknown`."""
     known = entries.grams < len(weights)
-    weight = np.full(len(entries.grams), unknown)
+    weight: np.ndarray = np.full(len(entries.grams), unknown)
     weight[known] = weights[entries.grams[known]]
     return np.sqrt(np.bincount(entries.captions, weights=(entries.counts * weight) ** 2, minlength=n_captions))

@@ -153,7 +153,7 @@ def caption_set_diversity(candidates: Mapping[str, Sequence[str]]) -> SetDiversi
     index = ReferenceIndex(others)
     rows = bleu_rows(index, index.read(texts))
     sizes = np.array([len(group) for group in groups])
-    image_of = np.repeat(np.arange(len(groups)), sizes)
+    image_of: np.ndarray = np.repeat(np.arange(len(groups)), sizes)
     single = aggregate_bleu(rows, ORDERS)
     per_image = np.bincount(image_of, weights=single) / sizes
     distinct: list[list[float]] = [[], []]

@@ -174,7 +174,7 @@ def metric_names(metrics: Sequence[str] | None) -> tuple[str, ...]:
     """
     if metrics is None:
         return COCO_METRICS
-    known = {_spelling(name): (name,) for name in ALL_METRICS}
+    known: dict[str, tuple[str, ...]] = {_spelling(name): (name,) for name in ALL_METRICS}
     known["bleu"] = FAMILIES["Bleu"].names
     chosen: set[str] = set()
     for name in [metrics] if isinstance(metrics, str) else metrics:

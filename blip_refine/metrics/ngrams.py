@@ -51,7 +51,7 @@ def encode(texts: Sequence[str], vocabulary: Vocabulary, separator: str | None =
     """Tokenized captions as word numbers. `separator` is what `str.split` splits at."""
     number_of = vocabulary.__getitem__
     numbered = [list(map(number_of, text.split(separator))) for text in texts]
-    starts = np.zeros(len(texts) + 1, dtype=np.int64)
+    starts: np.ndarray = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum([len(numbers) for numbers in numbered], out=starts[1:])
     flat = np.fromiter((number for numbers in numbered for number in numbers), dtype=np.int64, count=int(starts[-1]))
     return Words(flat, starts)
@@ -61,7 +61,7 @@ def find(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Where `keys` stand in `sorted_keys`: positions (any, where absent) and whether each is there."""
     if not len(sorted_keys):
         return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=bool)
-    positions = np.searchsorted(sorted_keys, keys)
+    positions = np.asarray(np.searchsorted(sorted_keys, keys))
     positions[positions == len(sorted_keys)] = 0
     return positions, sorted_keys[positions] == keys
 
@@ -91,7 +91,7 @@ class GramVocabulary:
     def learn(cls, words: Words, orders: int = ORDERS) -> tuple[GramVocabulary, list[tuple[np.ndarray, np.ndarray]]]:
         """The vocabulary of `words`, and for each order the caption and the gram at every position."""
         captions, all_keys, positions = words.captions, [], []
-        grams = np.zeros(len(words.numbers), dtype=np.int64)
+        grams: np.ndarray = np.zeros(len(words.numbers), dtype=np.int64)
         for order in range(orders):
             grams, captions, keys = _extend(grams, captions, words, order)
             unique, numbers = np.unique(keys, return_inverse=True)
@@ -106,7 +106,7 @@ class GramVocabulary:
         Grams that are not known get numbers above the known ones; their keys are returned as a vocabulary of its own.
         """
         captions, positions, new_keys = words.captions, [], []
-        grams = np.zeros(len(words.numbers), dtype=np.int64)
+        grams: np.ndarray = np.zeros(len(words.numbers), dtype=np.int64)
         for order, known in enumerate(self.keys):
             grams, captions, keys = _extend(grams, captions, words, order)
             places, there = find(known, keys)
@@ -175,7 +175,7 @@ class ReferenceIndex:
     def __init__(self, references: Sequence[Sequence[str]]):
         self.n_images = len(references)
         self.n_references = np.array([len(texts) for texts in references], dtype=np.int64)
-        self.image_of = np.repeat(np.arange(self.n_images), self.n_references)
+        self.image_of: np.ndarray = np.repeat(np.arange(self.n_images), self.n_references)
         texts = [text for group in references for text in group]
         self.vocabulary = Vocabulary()
         self.words = encode(texts, self.vocabulary)

@@ -17,7 +17,9 @@ LEAKS = (
 )
 
 
-def score_warnings(corpus: Mapping[str, float], n_images: int, frozen_frequencies: bool, n_empty: int) -> list[str]:
+def score_warnings(
+    corpus: Mapping[str, float], n_images: int, frozen_frequencies: bool, n_empty: int, photos: bool = True
+) -> list[str]:
     """Sentences that belong beside these scores.
 
     Args:
@@ -25,6 +27,8 @@ def score_warnings(corpus: Mapping[str, float], n_images: int, frozen_frequencie
         n_images (`int`): How many images were scored.
         frozen_frequencies (`bool`): Whether CIDEr's document frequencies came from elsewhere.
         n_empty (`int`): How many predictions were empty.
+        photos (`bool`, defaults to `True`): Whether the images are natural photos; of drawings far more can be said
+            exactly.
     """
     warnings = []
     if "CIDEr" in corpus and n_images < FEW_IMAGES and not frozen_frequencies:
@@ -33,7 +37,7 @@ def score_warnings(corpus: Mapping[str, float], n_images: int, frozen_frequencie
             f"Do not set it beside published numbers; score {FEW_IMAGES} images or more, or pass document_frequencies."
         )
     high = {name: corpus[name] for name, ceiling in CEILINGS.items() if corpus.get(name, 0.0) > ceiling}
-    if high:
+    if high and photos:
         found = ", ".join(f"{name} {value:.3f} (over {CEILINGS[name]:g})" for name, value in high.items())
         warnings.append(
             f"Too good to be true on natural photos: {found}. If these are photos, {LEAKS}. "

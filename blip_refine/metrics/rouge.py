@@ -40,7 +40,7 @@ def common_subsequences(predictions: Words, references: Words, image_of: np.ndar
         references (`Words`): All references.
         image_of (`np.ndarray` of shape `(references,)`): The image of each reference.
     """
-    common = np.zeros(len(image_of), dtype=np.int64)
+    common: np.ndarray = np.zeros(len(image_of), dtype=np.int64)
     lengths = predictions.lengths
     keys, masks = _masks(predictions)
     reference = references.captions
@@ -77,7 +77,7 @@ def _masks(predictions: Words) -> tuple[np.ndarray, np.ndarray]:
     captions = predictions.captions
     offsets = np.arange(len(predictions.numbers)) - np.repeat(predictions.starts[:-1], predictions.lengths)
     keys, inverse = np.unique((captions << 32) | predictions.numbers, return_inverse=True)
-    masks = np.zeros(len(keys), dtype=np.uint64)
+    masks: np.ndarray = np.zeros(len(keys), dtype=np.uint64)
     inside = offsets < _WIDTH
     bits = np.left_shift(np.uint64(1), offsets[inside].astype(np.uint64))
     np.bitwise_or.at(masks, inverse.reshape(-1)[inside], bits)

@@ -65,6 +65,7 @@ def score_captions(
     level: float = 0.95,
     seed: int = 0,
     document_frequencies: DocumentFrequencies | None = None,
+    photos: bool = True,
     spice_images: int | None = None,
     images: Mapping[str, str | os.PathLike] | None = None,
     models: Mapping[str, str] | None = None,
@@ -87,6 +88,8 @@ def score_captions(
         document_frequencies (`DocumentFrequencies`, *optional*): How rare phrases are, for CIDEr; by default counted
             over these references.
         spice_images (`int`, *optional*): Score SPICE, and SPICE alone, on so many randomly drawn images.
+        photos (`bool`, defaults to `True`): Whether the images are natural photos, of which scores above what people
+            reach are warned about.
         images (`Mapping[str, str or os.PathLike]`, *optional*): Image id to picture, for CLIPScore.
         models (`Mapping[str, str]`, *optional*): The models of `"BERTScore"` and `"CLIPScore"`.
 
@@ -141,7 +144,9 @@ def score_captions(
         },
         signature=_signature(references, scorers),
         unavailable=unavailable,
-        warnings=tuple(score_warnings(corpus, len(references), references.document_frequencies is not None, empty)),
+        warnings=tuple(
+            score_warnings(corpus, len(references), references.document_frequencies is not None, empty, photos)
+        ),
         intervals=_intervals(statistics, bootstrap, level, seed),
         statistics=statistics,
     )

@@ -178,7 +178,7 @@ def resample_counts(n_images: int, resamples: int, seed: int) -> Iterator[np.nda
     chunk = max(1, _CHUNK_CELLS // n_images)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        counts = np.empty((size, n_images), dtype=np.float64)
+        counts: np.ndarray = np.empty((size, n_images), dtype=np.float64)
         for row in range(size):
             drawn = generator.integers(0, n_images, size=n_images, dtype=np.int32)
             counts[row] = np.bincount(drawn, minlength=n_images)

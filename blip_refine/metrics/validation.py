@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from ..errors import MetricError
 
@@ -14,7 +14,7 @@ def _examples(ids: Iterable, limit: int = 3) -> str:
     return shown + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
 
 
-def _count(ids: Sequence, noun: str = "image") -> str:
+def _count(ids: Sized, noun: str = "image") -> str:
     return f"{len(ids)} {noun}{'' if len(ids) == 1 else 's'}"
 
 
