@@ -133,7 +133,12 @@ class Captioners:
         refiner = self.refiner(settings)
         captioner, processor = self.load(model)
         pipeline = CaptionPipeline(
-            captioner, processor, decoding=settings.decoding_options(), batch_size=batch_size, num_workers=0, on_error="record"
+            captioner,
+            processor,
+            decoding=settings.decoding_options(),
+            batch_size=batch_size,
+            num_workers=0,
+            on_error="record",
         )
         batch: list[Any] = []
         for image in images:

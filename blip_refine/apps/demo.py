@@ -53,7 +53,7 @@ def build_app(
     gr = _gradio()
     desk = captioners or Captioners(models, refiners)
     examples = write_examples(Path(tempfile.mkdtemp(prefix="blip-refine-examples-")))
-    with gr.Blocks(title=title, analytics_enabled=False, fill_width=False) as page:
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"# {html.escape(title)}\n{html.escape(description or _describe(desk.models))}")
         settings = _settings_panel(gr, desk)
         with gr.Tab("Caption"):
@@ -332,7 +332,9 @@ def _batch_tab(gr: Any, desk: Captioners, settings: list[Any]) -> None:
             captions.append(found)
             progress((len(captions), total), unit="pictures")
         failed = sum(caption.error is not None for caption in captions)
-        text = f"{len(captions) - failed} pictures captioned" + (f", {failed} could not be read" if failed else "")
+        done = len(captions) - failed
+        text = f"{done} picture{'' if done == 1 else 's'} captioned"
+        text += f", {failed} could not be read" if failed else ""
         jsonl, csv_file = write_captions(captions, tempfile.mkdtemp(prefix="blip-refine-batch-"))
         rows = [[caption.image_id, caption.error or caption.text] for caption in captions]
         ready = [gr.update(value=str(path), interactive=True) for path in (jsonl, csv_file)]

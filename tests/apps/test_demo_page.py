@@ -101,7 +101,7 @@ def test_caption_refine_download(address, browser, tmp_path, screenshots):
     click(page, "#download")
     taken_home = json.loads(wait_for_download(tmp_path / "downloads", "caption*.json"))
     assert taken_home["caption"] == caption and taken_home["refined"] is True
-    assert len(taken_home["candidates"]) == 5 and taken_home["model"] == "starter"
+    assert len(taken_home["candidates"]) > 1 and taken_home["model"] == "starter"
     assert requests_elsewhere(page) == []
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -119,7 +119,7 @@ def test_batch_of_an_archive(address, browser, tmp_path, screenshots):
     upload(page, "#files", str(archive))
     until(page, lambda _: "photos" in find(page, "#files").text)
     click(page, "#batch-button")
-    until(page, lambda _: value(page, "#batch-summary") == "1 pictures captioned, 1 could not be read")
+    until(page, lambda _: value(page, "#batch-summary") == "1 picture captioned, 1 could not be read")
     page.save_screenshot(str(screenshots / "app_batch.png"))
     click(page, "#batch-jsonl")
     lines = wait_for_download(tmp_path / "downloads", "captions*.jsonl").splitlines()
@@ -138,6 +138,8 @@ def test_two_ways_side_by_side(address, browser, tmp_path, screenshots):
     until(page, lambda _: page.find_elements("css selector", "#compare-picture img"))
     click(page, "#compare-button")
     until(page, lambda _: value(page, "#left-caption") and value(page, "#right-caption"))
+    left, right = find(page, "#left-caption").rect, find(page, "#right-caption").rect
+    assert left["y"] == right["y"] and left["x"] + left["width"] <= right["x"], "side by side"
     assert value(page, "#left-draft") and "log-probability" in value(page, "#right-confidence")
     page.save_screenshot(str(screenshots / "app_compare.png"))
 
@@ -149,8 +151,15 @@ def test_on_a_phone(address, browser, tmp_path, screenshots):
     until(page, lambda _: page.find_elements("css selector", "#picture img"))
     click(page, "#caption-button")
     until(page, lambda _: value(page, "#caption"))
-    width, shown = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
-    assert width <= shown, "nothing hangs over the right edge"
+    # A phone's browser widens the window to what hangs over the edge: it must still be the screen's.
+    widths = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths == [390, 390], "nothing hangs over the right edge"
+    parts = "#picture, #caption, #caption-button, #changes, #candidates, #download"
+    edges = page.execute_script(
+        f"return [...document.querySelectorAll('{parts}')]"
+        ".map(e => { const box = e.getBoundingClientRect(); return [box.left, box.right] })"
+    )
+    assert len(edges) == 6 and all(0 <= left < right <= 390 for left, right in edges), edges
     assert find(page, "#caption-button").size["height"] >= 44, "a finger's width"
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": 390, "height": 1900, "deviceScaleFactor": 1, "mobile": True})  # fmt: skip
