@@ -87,11 +87,7 @@ def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bo
                 *(gr.update(visible=slot < len(captions)) for slot in slots),
                 *(gr.update(value=desk.line(slot, captions[slot]) if slot < len(captions) else "") for slot in slots),
                 # Questions of lines that are not shown are hidden too: a keyboard must not end up in them.
-                *(
-                    gr.update(value=None, visible=slot < len(captions))
-                    for slot in slots
-                    for _ in CRITERIA
-                ),
+                *(gr.update(value=None, visible=slot < len(captions)) for slot in slots for _ in CRITERIA),
                 gr.update(choices=best_of, value=None, visible=preference and len(captions) > 1),
             ]
 
@@ -185,9 +181,7 @@ class RatingDesk:
         """
         known = self.study.captions_of_task(task, rater)
         width = len(CRITERIA)
-        scores = [
-            dict(zip(CRITERIA, given[slot * width : (slot + 1) * width], strict=True)) for slot in range(known)
-        ]
+        scores = [dict(zip(CRITERIA, given[slot * width : (slot + 1) * width], strict=True)) for slot in range(known)]
         preferred = None
         if self.preference and known > 1:
             if not best:

@@ -26,8 +26,8 @@ from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNot
 
 CRITERIA = {
     "fluency": "Is it good English?",
-    "relevance": "Does it say what is in the picture, and nothing else?",
-    "quality": "All in all, would you use it?",
+    "relevance": "Does it fit the picture, with nothing made up?",
+    "quality": "Would you use it?",
 }
 """What is rated, from 1 (worst) to 5 (best), and how raters are asked."""
 
@@ -204,6 +204,11 @@ class RatingStudy:
                     found = rater
         return found
 
+    def has_tokens(self) -> bool:
+        """Whether any rater has a token."""
+        with self.connect() as database:
+            return database.execute("SELECT 1 FROM raters WHERE token IS NOT NULL").fetchone() is not None
+
     # Tasks
 
     def next_task(self, rater: str) -> RatingTask | None:
@@ -346,6 +351,18 @@ class RatingStudy:
             best = shown.captions[preferred] if preferred >= 0 else None
             liked = json.dumps([system for system, caption in captions.items() if caption == best])
         database.execute("UPDATE tasks SET done = ?, preferred = ? WHERE task = ?", (time.time(), liked, row["task"]))
+
+    def captions_of_task(self, task: int, rater: str) -> int:
+        """How many captions a task shows.
+
+        Raises:
+            DataError: It was not given to this rater.
+        """
+        with self.connect() as database:
+            row = database.execute("SELECT * FROM tasks WHERE task = ? AND rater = ?", (task, rater)).fetchone()
+            if row is None:
+                raise DataError(f"Task {task} was not given to {rater!r}.")
+            return len(self._task(database, row).captions)
 
     def progress(self, rater: str) -> tuple[int, int]:
         """How many pictures a rater has rated, and how many there are for them to rate as things stand."""

@@ -1,0 +1,146 @@
+"""`blip-refine rate`: people rate the captions of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import output
+
+if TYPE_CHECKING:
+    from ..evaluation.human import RatingStudy
+    from ..evaluation.human_summary import RatingSummary
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def rate(
+    run: Annotated[Path, typer.Argument(help="The folder that train, evaluate, compare or demo wrote.")],
+    database: Annotated[
+        Path | None, typer.Option(help="Where ratings are kept; RUN/ratings.sqlite by default.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Say what the ratings say; write RUN/human.json.")
+    ] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="With --summary: a rater to leave out; repeatable.")
+    ] = None,
+    systems: Annotated[str | None, typer.Option(help="Which systems, separated by commas; all by default.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many images, drawn at random.")] = 100,
+    per_image: Annotated[int, typer.Option(min=1, help="By how many raters each image is rated.")] = 3,
+    check_every: Annotated[int, typer.Option(min=0, help="An attention check after so many images; 0: none.")] = 10,
+    preference: Annotated[bool, typer.Option("--preference", help="Also ask which caption is best.")] = False,
+    raters: Annotated[str | None, typer.Option(help="Names, separated by commas: print a link for each.")] = None,
+    seed: Annotated[int, typer.Option(help="Which images are drawn, and in which orders they are shown.")] = 0,
+    host: Annotated[str, typer.Option(help="0.0.0.0: everyone who has a link.")] = LOOPBACK[0],
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default a free one from 7860 on.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page on which people rate captions, or summarise their ratings."""
+    from ..errors import ConfigurationError
+    from ..evaluation.human import RatingStudy
+
+    path = database or run / "ratings.sqlite"
+    if summary:
+        _summarize(run, RatingStudy(path), exclude or [])
+        return
+    from ..apps.rate import build_rating_app, launch_rating_app
+
+    names = [name.strip() for name in raters.split(",")] if raters else []
+    tokens = bool(names) or host not in LOOPBACK
+    if path.is_file():
+        study = RatingStudy(path)
+        output.note(f"Going on with {path}: its images, systems and numbers stay as they are.")
+    else:
+        study = _begin(run, path, systems, images, per_image, check_every, seed)
+    if tokens and not names and not study.has_tokens():
+        raise ConfigurationError(
+            f"On {host} only raters with a link of their own get in: name them with --raters A,B."
+        )
+    page = build_rating_app(study, tokens=tokens, preference=preference)
+    links = {name: f"?token={study.add_rater(name)}" for name in names}
+    url = launch_rating_app(page, host=host, port=port, open_browser=open_page, block=False)
+    if links:
+        output.line("Each rater has a link of their own. It is shown this once; naming a rater again makes a new one:")
+        for name, link in links.items():
+            output.line(f"  {name}: {url}{link}")
+    else:
+        output.line(f"Page: {url}")
+    output.line("Ctrl-C ends it; ratings are kept, and the same command goes on.")
+    output.result({"url": url, "links": {name: f"{url}{link}" for name, link in links.items()}})
+    page.block_thread()
+
+
+def _begin(
+    run: Path, path: Path, systems: str | None, images: int, per_image: int, check_every: int, seed: int
+) -> RatingStudy:
+    import random
+
+    from ..errors import ConfigurationError, DataError
+    from ..evaluation.human import RatingStudy
+    from ..report.results import read_run
+
+    results = read_run(run)
+    wanted = [name.strip() for name in systems.split(",")] if systems else results.system_names
+    unknown = [name for name in wanted if name not in results.system_names]
+    if unknown:
+        raise ConfigurationError(f"There is no system {unknown[0]!r}; there are {', '.join(results.system_names)}.")
+    shown = [one for one in results.examples if one.image is not None and all(name in one.systems for name in wanted)]
+    if not shown:
+        raise DataError(f"{run} keeps no pictures to rate: people can only judge captions of what they see.")
+    drawn = random.Random(seed).sample(shown, min(images, len(shown)))
+    rows = [
+        {
+            "image_id": one.image_id,
+            "image": one.image.resolve() if one.image else None,
+            "systems": {name: one.systems[name] for name in wanted},
+        }
+        for one in drawn
+    ]
+    output.note(f"A new study of {len(rows)} images and {len(wanted)} systems in {path}.")
+    return RatingStudy.create(path, rows, ratings_per_image=per_image, check_every=check_every, seed=seed)
+
+
+def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
+    from ..evaluation.human import CRITERIA
+    from ..evaluation.human_summary import summarize
+    from ..jsonlines import write_json
+
+    found = summarize(study, exclude=exclude)
+    rows = [
+        [name, *(f"{held[one].mean:.2f} [{held[one].low:.2f}, {held[one].high:.2f}]" for one in CRITERIA)]
+        for name, held in found.systems.items()
+    ]
+    title = f"{found.images} images, {found.ratings} ratings, 1 to 5 (95 % intervals over images)"
+    output.table(["", *CRITERIA], rows, title=title)
+    output.table(
+        ["", "wins", "ties", "losses", "win rate", "quality", "p"],
+        [
+            [
+                f"{duel.system} against {duel.baseline}",
+                duel.wins,
+                duel.ties,
+                duel.losses,
+                f"{duel.win_rate:.0%} [{duel.low:.0%}, {duel.high:.0%}]",
+                f"{duel.difference:+.2f}",
+                f"{duel.p_corrected:.4f}",
+            ]
+            for duel in found.duels
+        ],
+    )
+    agreed = ", ".join(f"{criterion} {value:.2f}" for criterion, value in found.alpha.items())
+    output.line(f"Agreement of raters (Krippendorff's alpha, ordinal): {agreed}")
+    _warn_of(found)
+    write_json(run / "human.json", found.to_dict())
+    output.line(f"Summary: {run / 'human.json'}")
+    output.next_command(f"blip-refine report {run}")
+    output.result(found.to_dict())
+
+
+def _warn_of(found: RatingSummary) -> None:
+    for report in found.raters:
+        if report.anomalies and report.rater not in found.excluded:
+            reasons = ", ".join(report.anomalies)
+            output.warning(f"{report.rater}: {reasons}; leave out with --exclude {report.rater!r}")
