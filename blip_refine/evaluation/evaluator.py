@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
-from ..records import Caption, CaptionRecord, ImageInput
+from ..records import Caption, CaptionRecord, ImageInput, SceneObject
+from .error_analysis import Judged, analyse_errors, people_judged
 
 Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
 """Anything that is called with images and answers with their captions, in the same order."""
@@ -182,7 +183,7 @@ def write_results(
     gains: Mapping[str, float] | None = None,
     max_pictures: int = 200,
 ) -> Path:
-    """Write `coco_metrics.json`, `predictions.jsonl` and `images/` of a run folder.
+    """Write `coco_metrics.json`, `predictions.jsonl`, `error_analysis.json` and `images/` of a run folder.
 
     Args:
         folder (`str` or `os.PathLike`): The run folder; made if need be.
@@ -209,7 +210,33 @@ def write_results(
             full[place]["image"] = _keep_picture(record, folder, place)
     write_jsonl(folder / "predictions.jsonl", full)
     write_json(folder / "coco_metrics.json", dict(metrics))
+    if full:
+        write_json(folder / "error_analysis.json", analyse_rows(full))
     return folder / "coco_metrics.json"
+
+
+def analyse_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The error analysis of all systems of `predictions.jsonl`, as it is kept in `error_analysis.json`.
+
+    Args:
+        rows (`Sequence[Mapping[str, Any]]`): Rows with `image_id`, `systems`, and where they are known `references`
+            and `objects`.
+
+    Returns:
+        `dict`: `systems` (name to `ErrorAnalysis.to_dict`) and, where images have several references, `people`: the
+        references judged by each other.
+    """
+    systems: dict[str, list[Judged]] = {}
+    for row in rows:
+        references = tuple(row.get("references", ()))
+        objects = None if row.get("objects") is None else tuple(SceneObject(**item) for item in row["objects"])
+        for name, caption in row.get("systems", {}).items():
+            systems.setdefault(name, []).append(Judged(row["image_id"], caption, references, objects))
+    found: dict[str, Any] = {"systems": {name: analyse_errors(held).to_dict() for name, held in systems.items()}}
+    people = people_judged(list(systems.values())[-1]) if systems else []
+    if people:
+        found["people"] = analyse_errors(people).to_dict()
+    return found
 
 
 def _known_of(record: CaptionRecord) -> dict[str, Any]:

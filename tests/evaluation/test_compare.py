@@ -60,6 +60,10 @@ def test_models_on_a_dataset_end_in_a_report(records, tmp_path):
     assert rows[0]["objects"] == [{"name": "ball", "color": "red", "count": 1}]
     assert rows[0]["confidence"] == -0.5 and rows[0]["metadata"] == {"place": "grass"}
     assert rows[0]["scores"]["after"]["CIDEr"] > rows[0]["scores"]["before"]["CIDEr"]
+    errors = json.loads((tmp_path / "run" / "error_analysis.json").read_text())
+    assert errors["systems"]["before"]["faults"]["omission"]["share"] == 1.0
+    assert errors["systems"]["after"]["faults"]["omission"]["share"] == 0.0
+    assert "hallucination" in errors["people"]["faults"]
     with Image.open(tmp_path / "run" / rows[0]["image"]) as picture:
         assert picture.size == (200, 100)
     page = write_report(tmp_path / "run", plots=False).read_text(encoding="utf-8")
