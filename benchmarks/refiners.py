@@ -234,12 +234,21 @@ def print_captions(systems: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def compare_consensus(
-    pools: Mapping[str, Sequence[str]], references: Mapping[str, list[str]], corpus: Sequence[str] | None = None
+    pools: Mapping[str, Sequence[str]],
+    references: Mapping[str, list[str]],
+    corpus: Sequence[str] | None = None,
+    likelihoods: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """The first candidate of each image against what `consensus` chooses, for each way to measure agreement."""
     first = {name: pool[0] for name, pool in pools.items()}
     before = score_captions(first, references, ["CIDEr", "Bleu_4", "ROUGE_L"], bootstrap=RESAMPLES)
     requests = [RefineRequest(pool[0], tuple(pool[1:]), image_id=name) for name, pool in pools.items()]
+    if likelihoods:
+        requests = [
+            replace(one, confidence=likelihoods[name][0], candidate_confidences=tuple(likelihoods[name][1:]))
+            for one in requests
+            for name in (one.image_id,)
+        ]
     report: dict[str, Any] = {
         "images": len(pools),
         "candidates": statistics.mean(map(len, pools.values())),
@@ -283,13 +292,23 @@ def consensus(arguments: argparse.Namespace) -> None:
         report["files"] = {"systems": title, **compare_consensus(pools, systems[0][1])}
     if arguments.scenes:
         print(f"starter, {arguments.samples} samples an image, {arguments.scenes} scenes")
-        pools, references, corpus = sample_scenes(arguments.scenes, arguments.samples)
-        report["scenes"] = {"samples": arguments.samples, **compare_consensus(pools, references, corpus)}
+        pools, likelihoods, references, corpus = sample_scenes(arguments.scenes, arguments.samples)
+        print(" against the first as sampled:")
+        generator = random.Random(0)
+        shuffled = {name: generator.sample(pool, len(pool)) for name, pool in pools.items()}
+        report["scenes, any first"] = compare_consensus(shuffled, references, corpus)
+        print(" against the one that the captioner finds likeliest:")
+        report["scenes, likeliest first"] = compare_consensus(pools, references, corpus)
+        print(" against the same, with the captioner's likelihoods given to consensus:")
+        report["scenes, likeliest first, likelihoods"] = compare_consensus(pools, references, corpus, likelihoods)
     write_json(RESULTS / "refiners_consensus.json", report)
 
 
-def sample_scenes(count: int, samples: int) -> tuple[dict[str, list[str]], dict[str, list[str]], list[str]]:
-    """Sampled captions of the starter on held-out scenes, the references, and training captions for CIDEr."""
+def sample_scenes(
+    count: int, samples: int
+) -> tuple[dict[str, list[str]], dict[str, list[float]], dict[str, list[str]], list[str]]:
+    """Sampled captions of the starter on held-out scenes, the likeliest first; their mean token log-probabilities;
+    references; training captions."""
     import torch
 
     from blip_refine.data.images import load_image
@@ -302,17 +321,17 @@ def sample_scenes(count: int, samples: int) -> tuple[dict[str, list[str]], dict[
     model, processor = load_captioner("starter")
     options = DecodingOptions(do_sample=True, num_return_sequences=samples, num_beams=1, seed=0)
     pools: dict[str, list[str]] = {}
+    likelihoods: dict[str, list[float]] = {}
     with torch.inference_mode():
         for start in range(0, len(records), 16):
             batch = records[start : start + 16]
             pictures = [load_image(record.image) for record in batch]
             pixels = processor.image_processor(images=pictures, return_tensors="pt").pixel_values
             for record, found in zip(batch, generate_captions(model, processor, pixels, options), strict=True):
-                texts = list(found.texts)
-                # `generate_captions` sorts by likelihood; a sampling captioner's own first caption is any of them.
-                random.Random(record.image_id).shuffle(texts)
-                pools[record.image_id] = texts
-    return pools, {record.image_id: list(record.captions) for record in records}, corpus
+                likeliest_first = sorted(zip(found.log_probs, found.texts, strict=True), key=lambda pair: -pair[0])
+                pools[record.image_id] = [text for _, text in likeliest_first]
+                likelihoods[record.image_id] = [value for value, _ in likeliest_first]
+    return pools, likelihoods, {record.image_id: list(record.captions) for record in records}, corpus
 
 
 # server -------------------------------------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ class RefineRequest:
         image (`str`, `os.PathLike`, `bytes` or `PIL.Image.Image`, *optional*): The picture, for refiners that look.
         metadata (`Mapping[str, Any]`, *optional*): Facts about the picture that may be used (place, date, product).
         image_id (`str`): The name of the image.
+        candidate_confidences (`tuple[float, ...]`): Mean token log-probability of each of `candidates`; empty where
+            they were not computed.
     """
 
     draft: str
@@ -116,6 +118,7 @@ class RefineRequest:
     image: ImageInput | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     image_id: str = ""
+    candidate_confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,9 @@ class ConsensusRefiner(Refiner):
             that the choice depends a little on what else is in the batch. For a batch of one image without a corpus,
             CIDEr knows nothing, and ROUGE-L decides.
         likelihood (`Callable`, *optional*): From a request and captions to the captioner's mean token log-probability
-            of each.
-        likelihood_weight (`float`, defaults to 0.1): How much one nat of it counts against a similarity of 0 to 1.
+            of each. Without it, those that the request itself holds (`confidence` and `candidate_confidences`) are
+            used, where it holds all of them.
+        likelihood_weight (`float`, defaults to 0.3): How much one nat of it counts against a similarity of 0 to 1.
         max_words (`int`, *optional*): Candidates that are longer are not chosen, unless all are.
     """
 
@@ -52,7 +53,7 @@ class ConsensusRefiner(Refiner):
         utility: str = "both",
         corpus: Sequence[str] | None = None,
         likelihood: Likelihood | None = None,
-        likelihood_weight: float = 0.1,
+        likelihood_weight: float = 0.3,
         max_words: int | None = None,
     ):
         super().__init__()
@@ -65,7 +66,12 @@ class ConsensusRefiner(Refiner):
         self.corpus = [text for text in tokenize_captions(corpus or ()) if text]
 
     def settings(self) -> dict[str, Any]:
-        return {"utility": self.utility, "max_words": self.max_words, "corpus": len(self.corpus)}
+        return {
+            "utility": self.utility,
+            "max_words": self.max_words,
+            "corpus": len(self.corpus),
+            "likelihood_weight": self.likelihood_weight,
+        }
 
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
         started = time.perf_counter()
@@ -102,13 +108,25 @@ class ConsensusRefiner(Refiner):
 
     def _prior(self, request: RefineRequest, pool: Sequence[str]) -> np.ndarray:
         if self.likelihood is None:
-            return np.zeros(len(pool))
+            known = _known_likelihoods(request)
+            return np.zeros(len(pool)) if known is None else self.likelihood_weight * known
         values = np.asarray(self.likelihood(request, pool), dtype=np.float64)
         if values.shape != (len(pool),) or not np.isfinite(values).all():
             raise RefinerError(
                 f"`likelihood` must give one finite number for each of the {len(pool)} candidates; got {values}."
             )
         return self.likelihood_weight * values
+
+
+def _known_likelihoods(request: RefineRequest) -> np.ndarray | None:
+    """The log-probabilities of `candidates_of(request)`, where the request holds them all."""
+    if request.confidence is None or len(request.candidate_confidences) != len(request.candidates):
+        return None
+    pairs = zip(
+        (request.draft, *request.candidates), (request.confidence, *request.candidate_confidences), strict=True
+    )
+    values = np.array([value for text, value in pairs if text.strip()], dtype=np.float64)
+    return values if np.isfinite(values).all() else None
 
 
 def candidates_of(request: RefineRequest) -> list[str]:

@@ -21,7 +21,7 @@ def read_requests(
 
     Args:
         path (`str` or `os.PathLike`): JSON Lines with `image_id` and `caption`; used where there: `candidates` (a
-            list), `confidence`, `image` (a path), `metadata` (an object).
+            list), `confidence`, `candidate_confidences` (a list), `image` (a path), `metadata` (an object).
         image_folder (`str` or `os.PathLike`, *optional*): What `image` is relative to; by default the file's folder.
         output (`str` or `os.PathLike`, *optional*): Where results will go: refused if it is `path`.
 
@@ -50,7 +50,11 @@ def read_requests(
         if not isinstance(metadata, Mapping):
             raise SourceFormatError(f"{where}: `metadata` must be an object.")
         # The pipeline writes the draft as the first of the candidates; a request names it once.
-        others = candidates[1:] if candidates[:1] == [draft] else candidates
+        repeated = candidates[:1] == [draft]
+        others = candidates[1:] if repeated else candidates
+        confidences = row.get("candidate_confidences") or []
+        if not isinstance(confidences, list) or not all(isinstance(value, (int, float)) for value in confidences):
+            raise SourceFormatError(f"{where}: `candidate_confidences` must be a list of numbers.")
         rows.append(row)
         requests.append(
             RefineRequest(
@@ -60,6 +64,7 @@ def read_requests(
                 image=folder / str(row["image"]) if row.get("image") else None,
                 metadata=metadata,
                 image_id=str(image_id),
+                candidate_confidences=tuple(confidences[1:] if repeated else confidences),
             )
         )
     if not rows:

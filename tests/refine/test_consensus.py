@@ -81,6 +81,18 @@ def test_likelihood_decides_between_equals_and_is_checked():
         choose(pool, likelihood=lambda request, texts: [-1.0])
 
 
+def test_likelihoods_that_come_with_the_request_count():
+    def choose_with(confidence, others):
+        request = RefineRequest("a dog", ("a cat",), confidence, candidate_confidences=others)
+        return load_refiner("consensus").refine([request])[0].text
+
+    assert choose_with(-2.0, (-1.0,)) == "a cat"
+    # Where one is unknown, none counts: a likelihood cannot be weighed against nothing.
+    assert choose_with(None, (-1.0,)) == choose_with(-2.0, ()) == choose_with(-2.0, (float("-inf"),)) == "a dog"
+    empty = RefineRequest("", ("a dog", "a cat"), -9.0, candidate_confidences=(-2.0, -1.0))
+    assert load_refiner("consensus").refine([empty])[0].text == "a cat"
+
+
 def test_a_corpus_makes_the_choice_independent_of_the_batch():
     corpus = ["a dog on the beach", "a man on a bench", "two cats on a mat", "a red car on a street"]
     requests = [RefineRequest(POOL[0], POOL[1:]), RefineRequest("two men", ("men play", "two men play tennis"))]
