@@ -59,11 +59,12 @@ def inspect_image(image: ImageInput) -> ImageFacts:
     data = read_image_bytes(image)
     name = repr(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else f"An image of {len(data)} bytes"
     opened = open_header(data, name)
-    width, height = upright_size(opened)
     try:
         picture = load_image(data, target_size=DECODED_SIDE)
     except ImageDecodeError as error:
         raise ImageDecodeError(str(error).replace(f"An image of {len(data)} bytes", name, 1)) from error
+    # Only JPEGs are decoded at a reduced scale; their size and orientation stand in the header.
+    width, height = upright_size(opened) if opened.format in ("JPEG", "MPO") else picture.size
     content = hashlib.sha256(data).hexdigest()[:32]
     return ImageFacts(width, height, opened.format or "unknown", ImageHash(content, hash_picture(picture)))
 

@@ -54,10 +54,9 @@ def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     elif image.mode == "F" and _within(values, -1e-6, 1.0):
         scaled = values * 255.0
     else:
-        finite = np.nan_to_num(values.astype(np.float64), posinf=np.nan, neginf=np.nan)
-        finite = np.where(np.isfinite(finite), finite, np.nan)
+        finite = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
         low, high = (np.nanmin(finite), np.nanmax(finite)) if np.isfinite(finite).any() else (0.0, 0.0)
-        scaled = (np.nan_to_num(finite, nan=low) - low) / (high - low or 1.0) * 255.0
+        scaled = (np.where(np.isnan(finite), low, finite) - low) / (high - low or 1.0) * 255.0
     grey = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8), mode=None)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

@@ -18,15 +18,18 @@ _END_OF_JPEG = b"\xff\xd9"
 
 
 class _DecodingGate:
-    """Any number of strict decodes at a time, or one tolerant decode alone."""
+    """Any number of strict decodes at a time, or one tolerant decode alone, which goes first where both wait."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._strict = 0
+        self._tolerant = 0  # at work or waiting
 
     @contextmanager
     def strict(self) -> Iterator[None]:
         with self._condition:
+            # Without this, decodes that follow each other closely would keep a tolerant one waiting for ever.
+            self._condition.wait_for(lambda: self._tolerant == 0)
             self._strict += 1
         try:
             yield
@@ -38,13 +41,18 @@ class _DecodingGate:
     @contextmanager
     def tolerant(self) -> Iterator[None]:
         with self._condition:
-            self._condition.wait_for(lambda: self._strict == 0)
-            before = ImageFile.LOAD_TRUNCATED_IMAGES
-            ImageFile.LOAD_TRUNCATED_IMAGES = True
+            self._tolerant += 1
             try:
-                yield
+                self._condition.wait_for(lambda: self._strict == 0)
+                before = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
+                try:
+                    yield
+                finally:
+                    ImageFile.LOAD_TRUNCATED_IMAGES = before
             finally:
-                ImageFile.LOAD_TRUNCATED_IMAGES = before
+                self._tolerant -= 1
+                self._condition.notify_all()
 
 
 _gate = _DecodingGate()

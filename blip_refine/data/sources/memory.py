@@ -46,6 +46,13 @@ def is_dataset(source: Any) -> bool:
     return any(cls.__module__.split(".")[0] == "datasets" for cls in type(source).__mro__)
 
 
+def is_iterable(dataset: Any) -> bool:
+    """Whether a data set of the `datasets` library can only be read from its start."""
+    from datasets import IterableDataset, IterableDatasetDict
+
+    return isinstance(dataset, (IterableDataset, IterableDatasetDict))
+
+
 def load(
     dataset: Any,
     *,
@@ -133,8 +140,7 @@ def _names(dataset: Any) -> list[str]:
 
 def _rows_of(part: Any, columns: Columns, split: str | None, name: str, rejections: Rejections) -> Iterator[Row]:
     part = _undecoded(part, columns.image)
-    random_access = hasattr(part, "select_columns") and hasattr(part, "__getitem__")
-    images = part.select_columns([columns.image]) if random_access else None
+    images = None if is_iterable(part) else part.select_columns([columns.image])
     for number, row in enumerate(part):
         where = f"{name}, row {number}"
         value = row.get(columns.image)

@@ -123,7 +123,7 @@ def iterate_source(
     """
     rejections = options.pop("rejections", None)
     found = Rejections() if rejections is None else rejections
-    if memory.is_dataset(source) and not hasattr(source, "__len__"):
+    if memory.is_dataset(source) and memory.is_iterable(source):
         yield from _call(memory.stream, source, "a data set in memory", found, options)
     elif streaming and is_hub_id(source, options.get("data_dir")):
         yield from _call(hub.stream, source, source, found, {"split": split, **options})
