@@ -84,7 +84,7 @@ def expand_images(
     limits = limits or UrlLimits()
     if _is_iterable_of_images(images):
         column = image_column or _image_column(images)
-        stream: Iterable[Any] = chain.from_iterable(_unfold(item) for item in images)
+        stream: Iterable[Any] = chain.from_iterable(_unfold_one(item) for item in images)
     else:
         column, stream = image_column, _unfold(images)
     for place, item in enumerate(stream):
@@ -121,6 +121,14 @@ def _unfold(item: Any) -> Iterable[Any]:
     if hasattr(item, "ndim") and hasattr(item, "dtype") and item.ndim == 4:
         return item
     return (item,)
+
+
+def _unfold_one(item: Any) -> Iterator[Any]:
+    """One of several inputs: where it holds nothing, that is its result, and no reason to stop."""
+    try:
+        yield from _unfold(item)
+    except SourceNotFoundError as error:
+        yield ImageSource(os.fspath(item), error=str(error))
 
 
 def _files_in(folder: str) -> Iterator[str]:

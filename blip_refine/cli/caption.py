@@ -1,4 +1,4 @@
-"""`blip-refine caption`: photos in, captions out, one JSON line each."""
+"""`blip-refine caption`: photos in, captions out; what was done before is not done again."""
 
 from __future__ import annotations
 
@@ -9,25 +9,81 @@ import typer
 
 
 def caption(
-    paths: Annotated[list[Path], typer.Argument(help="Images.", show_default=False)],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the captions go.")] = None,
-    model: Annotated[str, typer.Option(help="A folder, a model id of the Hub, or 'starter'.")] = "starter",
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATHS...", help="Images, folders, 'patterns/**/*.jpg', URLs; - reads a list.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .jsonl, .csv or .parquet file; else the screen.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A folder, a model id of the Hub, or 'starter'.")
+    ] = "starter",
     decoding: Annotated[str, typer.Option(help="accurate, fast, creative or candidates.")] = "accurate",
-    refiner: Annotated[str | None, typer.Option(help="Such as rules, or rules>consensus.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; by default the decoding's.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest caption, in tokens.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What every caption begins with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For sampling ('creative').")] = None,
+    refiner: Annotated[str | None, typer.Option(help="Such as rules, or 'rules>consensus'.")] = None,
+    abstain_below: Annotated[float | None, typer.Option(help="Flag captions of lower confidence for review.")] = None,
+    block: Annotated[list[str] | None, typer.Option(help="Flag captions with this word; can be repeated.")] = None,
+    block_file: Annotated[Path | None, typer.Option(help="Blocked words, one a line.")] = None,
+    image_gain: Annotated[bool, typer.Option("--image-gain", help="Say how much the image explains.")] = False,
+    review: Annotated[Path | None, typer.Option(help="Write a .jsonl queue, the least sure captions first.")] = None,
+    prefix: Annotated[str, typer.Option(help="Put before every caption.")] = "",
+    suffix: Annotated[str, typer.Option(help="Put behind every caption.")] = "",
+    sidecar: Annotated[str | None, typer.Option(help="txt: write photo.txt beside photo.jpg.")] = None,
+    embed_metadata: Annotated[
+        Path | None, typer.Option(help="A folder for copies that carry the caption as alt text (XMP, IPTC).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew; replace sidecars and copies.")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Keep rows that were made with other settings.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images the model is given at once.")] = 8,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode images.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, or auto for what is fast here.")] = "float32",
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.")] = None,
+    fast_jpeg: Annotated[bool, typer.Option("--fast-jpeg", help="Decode large JPEGs at reduced size.")] = False,
+    allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses, too.")] = False,
 ) -> None:
-    """Caption images."""
-    from ..jsonlines import write_jsonl
-    from ..pipeline import CaptionPipeline
-    from .output import output as sink
+    """Caption images. A second run skips what is done; Ctrl-C keeps what is finished."""
+    from ..errors import ConfigurationError
+    from .caption_run import CaptionRun, read_list
 
-    pipeline = CaptionPipeline.from_pretrained(model, decoding=decoding, refiner=refiner, batch_size=batch_size)
-    captions = pipeline.stream(paths)
-    if output is not None:
-        count = write_jsonl(output, (one.to_dict() for one in captions))
-        sink.line(f"{count} captions in {output}")
+    if overwrite and append:
+        raise ConfigurationError("--overwrite begins anew and --append keeps what is there: give one of them.")
+    if sidecar not in (None, "txt"):
+        raise ConfigurationError(f"--sidecar writes txt files, not {sidecar!r}.")
+    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "prompt": prompt, "seed": seed}
+    blocked = [*(block or []), *(read_list(block_file) if block_file else [])]
+    run = CaptionRun(
+        paths,
+        output=output,
+        existing="overwrite" if overwrite else "append" if append else "resume",
+        prefix=prefix,
+        suffix=suffix,
+        sidecar=sidecar is not None,
+        copies=embed_metadata,
+        review=review,
+        allow_private=allow_private,
+    )
+    if dry_run:
+        run.describe()
         return
-    rows = [one.to_dict() for one in captions]
-    for row in rows:
-        sink.line(f"{row['image_id']}\t{row['error'] or row['caption']}")
-    sink.result({"captions": rows})
+    run.load(
+        model,
+        preset=decoding,
+        changes={name: value for name, value in changes.items() if value is not None},
+        refiner=refiner,
+        abstain_below=abstain_below,
+        blocked_words=blocked,
+        image_gain=image_gain,
+        batch_size=batch_size,
+        num_workers=workers,
+        dtype=dtype,
+        device=device,
+        exact_decoding=not fast_jpeg,
+    )
+    run.go()
