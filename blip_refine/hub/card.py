@@ -6,33 +6,16 @@ Every number on it was measured and stands in a file of the run folder. What was
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..jsonlines import atomic_write
+from . import card_tables as tables
 from .facts import METRICS, RunFolder, is_number, read_run_folder
 from .markdown import code, escape, facts_table, table
 from .provenance import STARTER, License, find_base, find_data, inherit_license, is_hub_id, is_local_path, public_name
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
-
-SAMPLES = 6
-"""How many pictures the card shows: at equal distances over the evaluated images, not picked for their captions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A picture of the card with what was said of it.
-
-    Args:
-        picture (`Path`): The file, inside the run folder.
-        row (`Mapping[str, Any]`): Its row of `predictions.jsonl`.
-    """
-
-    picture: Path
-    row: Mapping[str, Any]
 
 
 def write_model_card(
@@ -126,16 +109,19 @@ def render_card(
         base=_base_name(run),
         dataset=public_name(run.dataset) if run.dataset else None,
         data_origin=origin,
-        model_facts=model_facts(run),
-        summary=score_summary(run),
-        results=results_table(run),
-        notes=result_notes(run),
+        model_facts=tables.model_facts(run),
+        summary=tables.score_summary(run),
+        results=tables.results_table(run),
+        notes=tables.result_notes(run),
+        errors=tables.error_rows(run),
+        people=tables.people_rows(run),
+        people_note=tables.people_note(run),
         findings=_public(run.facts.get("findings")),
-        comparisons=comparison_rows(run),
-        samples=sample_rows(run, choose_samples(run) if pictures else (), Path(relative_to)),
-        data_facts=data_facts(run),
-        training_facts=training_facts(run),
-        pretraining_facts=pretraining_facts(run),
+        comparisons=tables.comparison_rows(run),
+        samples=tables.sample_rows(run, tables.choose_samples(run) if pictures else (), Path(relative_to)),
+        data_facts=tables.data_facts(run),
+        training_facts=tables.training_facts(run),
+        pretraining_facts=tables.pretraining_facts(run),
         decoding=_public(run.facts.get("decoding")),
         hyperparameters=_public(run.facts.get("hyperparameters")),
         terms=terms,
@@ -234,218 +220,3 @@ def _base_name(run: RunFolder) -> str | None:
 def _public(values: Any) -> dict[str, Any]:
     """Settings without those that name a place on somebody's machine."""
     return {name: value for name, value in dict(values or {}).items() if not is_local_path(value)}
-
-
-def score_summary(run: RunFolder) -> str | None:
-    """What the scores are over, in a sentence."""
-    if not run.scores:
-        return None
-    images, references = run.evaluated_images, run.references_per_image
-    parts = [f"On {images} held-out images" if images else "On held-out images"]
-    split = run.facts.get("evaluation_split")
-    if split:
-        parts.append(f"of the split {code(split)}")
-    if references:
-        parts.append(f"with {references} reference caption{'' if references == '1' else 's'} each")
-    return " ".join(parts)
-
-
-def results_table(run: RunFolder) -> str | None:
-    """All systems by all metrics that were computed, with intervals."""
-    measured = [name for name in METRICS if any(is_number(row.get(name)) for row in run.scores.values())]
-    if not measured:
-        return None
-    rows = []
-    for system, row in run.scores.items():
-        cells = [_score_cell(row, name) for name in measured]
-        rows.append([escape(system), *cells])
-    return table(["", *(METRICS[name][0] for name in measured)], rows)
-
-
-def _score_cell(row: Mapping[str, Any], name: str) -> str:
-    if not is_number(row.get(name)):
-        return ""
-    ends = (row.get("intervals") or {}).get(name) or {}
-    text = f"{row[name]:.3f}"
-    if is_number(ends.get("low")) and is_number(ends.get("high")):
-        text += f" [{ends['low']:.3f}, {ends['high']:.3f}]"
-    return text
-
-
-def result_notes(run: RunFolder) -> list[str]:
-    """How the scores came about, and what a reader must know about them; Markdown."""
-    notes: list[str] = []
-    rows = list(run.scores.values())
-    ends = next((end for row in rows for end in (row.get("intervals") or {}).values()), None)
-    if ends:
-        level = f"{100 * ends['level']:g} % " if is_number(ends.get("level")) else ""
-        drawn = f" ({ends['resamples']} resamples, seed {ends.get('seed')})" if ends.get("resamples") else ""
-        notes.append(f"In brackets: {level}bootstrap interval over images{drawn}.")
-    notes += [
-        f"Signature: {code(text)}"
-        for text in dict.fromkeys(str(row["signature"]) for row in rows if row.get("signature"))
-    ]
-    for text in dict.fromkeys(str(row["contaminated"]) for row in rows if row.get("contaminated")):
-        notes.append(f"**Contaminated:** {escape(text)}.")
-    unavailable = {name: reason for row in rows for name, reason in (row.get("unavailable") or {}).items()}
-    notes += [f"{escape(name)} was not computed: {escape(reason)}" for name, reason in unavailable.items()]
-    notes += [escape(text) for text in dict.fromkeys(text for row in rows for text in row.get("warnings") or ())]
-    return notes
-
-
-def comparison_rows(run: RunFolder) -> str | None:
-    """The paired tests between systems, as a table."""
-    rows = []
-    for test in run.metrics.get("comparisons") or ():
-        if not (isinstance(test, Mapping) and is_number(test.get("difference")) and test.get("metric") in METRICS):
-            continue
-        p_value = test.get("p_corrected", test.get("p_value"))
-        interval = f" [{test['low']:+.3f}, {test['high']:+.3f}]" if is_number(test.get("low")) else ""
-        rows.append(
-            [
-                escape(f"{test.get('system')} against {test.get('baseline')}"),
-                METRICS[test["metric"]][0],
-                f"{test['difference']:+.3f}{interval}",
-                f"{p_value:.4f}" if is_number(p_value) else "",
-            ]
-        )
-    return table(["", "metric", "difference", "p"], rows, right=2) if rows else None
-
-
-def choose_samples(run: RunFolder, count: int = SAMPLES) -> tuple[Sample, ...]:
-    """Evaluated images with pictures, at equal distances over all of them.
-
-    Args:
-        run (`RunFolder`): The files of the run.
-        count (`int`, defaults to 6): At most so many.
-    """
-    shown = []
-    for row in run.predictions:
-        name = row.get("image")
-        if not isinstance(name, str):
-            continue
-        picture = (run.path / name).resolve()
-        if picture.is_relative_to(run.path.resolve()) and picture.is_file():
-            shown.append(Sample(picture, row))
-    if len(shown) <= count:
-        return tuple(shown)
-    return tuple(shown[round(place * (len(shown) - 1) / (count - 1))] for place in range(count))
-
-
-def sample_rows(run: RunFolder, samples: tuple[Sample, ...], start: Path) -> str | None:
-    """Pictures with the captions of every system and a reference, as a table."""
-    if not samples:
-        return None
-    systems = list(run.scores) or ["caption"]
-    with_references = any(sample.row.get("references") for sample in samples)
-    rows = []
-    for sample in samples:
-        captions = sample.row.get("systems") or {"caption": sample.row.get("caption", "")}
-        link = os.path.relpath(sample.picture, start.resolve()).replace(os.sep, "/")
-        picture = f'<img src="{_url(link)}" width="160" alt="{_attribute(sample.row.get("caption", ""))}">'
-        cells = [escape(captions.get(system, sample.row.get("caption", ""))) for system in systems]
-        references = sample.row.get("references") or [""]
-        rows.append([picture, *cells, *([escape(references[0])] if with_references else [])])
-    heads = ["", *map(escape, systems), *(["a reference"] if with_references else [])]
-    return table(heads, rows, right=len(heads))
-
-
-def _url(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path)
-
-
-def _attribute(text: Any) -> str:
-    import html
-
-    return html.escape(" ".join(str(text).split()), quote=True).replace("|", "&#124;")
-
-
-def model_facts(run: RunFolder) -> dict[str, Any]:
-    """Size and shape of the model."""
-    text, vision = run.config.get("text_config") or {}, run.config.get("vision_config") or {}
-    facts: dict[str, Any] = {}
-    parameters = run.facts.get("parameters", run.pretraining.get("parameters"))
-    if is_number(parameters):
-        facts["parameters"] = f"{parameters:,}"
-    trained = run.facts.get("trainable_parameters")
-    if is_number(trained):
-        facts["of which trained"] = f"{trained:,}"
-    if run.config.get("model_type"):
-        facts["architecture"] = run.config["model_type"]
-    if vision.get("image_size"):
-        facts["picture size"] = f"{vision['image_size']} x {vision['image_size']} pixels"
-        facts["vision encoder"] = f"{vision.get('num_hidden_layers')} layers, width {vision.get('hidden_size')}"
-    if text.get("vocab_size"):
-        facts["text decoder"] = f"{text.get('num_hidden_layers')} layers, width {text.get('hidden_size')}"
-        facts["vocabulary"] = f"{text['vocab_size']:,} tokens"
-    if run.adapter:
-        facts |= {"adapter": f"LoRA, rank {run.adapter.get('r')}, alpha {run.adapter.get('lora_alpha')}"}
-    return facts
-
-
-def data_facts(run: RunFolder) -> dict[str, Any]:
-    """Splits, fingerprint and overlap check."""
-    facts: dict[str, Any] = {}
-    for name, size in (run.facts.get("splits") or {}).items():
-        parts = [f"{size[key]:,} {key}" for key in ("images", "captions") if is_number(size.get(key))]
-        if parts:
-            facts[str(name)] = ", ".join(parts)
-    if run.facts.get("fingerprint"):
-        facts["fingerprint"] = run.facts["fingerprint"]
-    if run.facts.get("overlap"):
-        facts["overlap of training and evaluation"] = run.facts["overlap"]
-    return facts
-
-
-def training_facts(run: RunFolder) -> dict[str, Any]:
-    """Time, hardware, energy, versions and how training went."""
-    facts: dict[str, Any] = {}
-    log = [row for row in run.training.get("log_history") or () if isinstance(row, Mapping)]
-    for name, label in (("global_step", "optimizer steps"), ("epoch", "epochs")):
-        if is_number(run.training.get(name)) and run.training[name]:
-            facts[label] = f"{run.training[name]:g}"
-    for key, label in (("loss", "training loss"), ("eval_loss", "validation loss")):
-        values = [row[key] for row in log if is_number(row.get(key))]
-        if values:
-            facts[label] = f"{values[0]:.3f} at first, {values[-1]:.3f} at last"
-    if is_number(run.facts.get("seconds")):
-        facts["time"] = _duration(run.facts["seconds"])
-    for key, label, unit in (("energy_kwh", "energy", "kWh"), ("co2_eq_kg", "emissions", "kg CO2 equivalent")):
-        if is_number(run.facts.get(key)):
-            facts[label] = f"{run.facts[key]:.4g} {unit}"
-    if run.facts.get("hardware"):
-        facts["hardware"] = run.facts["hardware"]
-    facts |= {str(name): value for name, value in (run.facts.get("versions") or {}).items()}
-    return facts
-
-
-_PRETRAINING_LABELS = {
-    "script": "made by", "data": "data", "seed": "seed", "steps": "steps",
-    "cooldown_steps": "cooldown steps", "images_per_step": "images a step",
-    "captions_per_image": "captions an image", "learning_rate": "peak learning rate", "warmup_steps": "warm-up steps",
-    "precision": "precision", "hardware": "hardware", "note": "note",
-}  # fmt: skip
-
-
-def pretraining_facts(run: RunFolder) -> dict[str, Any]:
-    """How a model was trained from nothing."""
-    record = run.pretraining
-    facts = {label: record[name] for name, label in _PRETRAINING_LABELS.items() if name in record}
-    for name, label in (("seconds", "time"), ("cpu_seconds", "processor time")):
-        if is_number(record.get(name)):
-            facts[label] = _duration(record[name])
-    log = [row for row in record.get("log") or () if isinstance(row, Mapping)]
-    for name, label in (("loss", "last training loss"), ("validation_loss", "last validation loss")):
-        values = [row[name] for row in log if is_number(row.get(name))]
-        if values:
-            facts[label] = f"{values[-1]:.4f}"
-    return facts | {str(name): value for name, value in (record.get("versions") or {}).items()}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -7,7 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]()#+\-.!|~$&<>@]")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+_ONLY_AT_START = ".-+()#!"
+"""Markup at the start of a line alone; inside a caption these read better bare."""
 _LINKS = re.compile(r"(?i)\b(https?|ftp|mailto|www)([:.])")
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
@@ -19,10 +22,14 @@ def escape(text: Any) -> str:
         text (`Any`): What came from data or from a model; `str()` of it is shown.
     """
     line = _BREAKS.sub(" ", str(text)).strip()
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    line = _LINKS.sub(lambda match: f"{match[1]}&#{ord(match[2])};", line)
-    # A full stop or a hyphen is markup only at the start of a line; inside a caption it reads better bare.
-    return _MARKUP.sub(lambda match: match[0] if match[0] in ".-+()" and match.start() else f"\\{match[0]}", line)
+
+    def harmless(match: re.Match[str]) -> str:
+        if match[0] in _ENTITIES:
+            return _ENTITIES[match[0]]
+        return match[0] if match[0] in _ONLY_AT_START and match.start() else f"\\{match[0]}"
+
+    # An address must not become a link by itself.
+    return _LINKS.sub(lambda match: f"{match[1]}&#{ord(match[2])};", _SPECIAL.sub(harmless, line))
 
 
 def code(text: Any) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import ConfigurationError, ModelError, SourceNotFoundError
 from ..jsonlines import write_json
-from .card import choose_samples, render_card
+from .card import render_card
+from .card_tables import choose_samples
 from .facts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunFolder, read_object, read_run_folder
 from .provenance import STARTER, find_data, inherit_license, is_embedded_starter, is_local_path
 from .secrets import refuse_secrets, scrub

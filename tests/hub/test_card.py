@@ -1,0 +1,245 @@
+"""The model card: valid metadata, measured facts alone, harmless text, and snippets that run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from blip_refine.errors import SourceFormatError, SourceNotFoundError
+from blip_refine.hub.card import is_up_to_date, render_model_card, write_model_card
+from blip_refine.hub.markdown import code, escape
+from blip_refine.hub.provenance import find_data, inherit_license, is_local_path, public_name
+from blip_refine.hub.push import push_captioner
+
+from .hub_run import write_results
+from .hub_server import OWNER, card_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACEHOLDERS = re.compile(r"[Mm]ore [Ii]nformation [Nn]eeded|TODO|TBD|\bNone\b|\bnan\b|[Uu]ndefined|\{\{|\{%")
+
+
+def change(path: Path, **fields) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_the_whole_card(full_run):
+    text = write_model_card(full_run, model_id="me/boats").read_text()
+    assert card_errors(text) == [] and not PLACEHOLDERS.search(text)
+    data = ModelCard.load(full_run / "README.md").data
+    assert data.library_name == "transformers" and data.pipeline_tag == "image-to-text"
+    assert data.license == "bsd-3-clause" and data.base_model is None, "'starter' is no id of the Hub"
+    assert data.metrics == ["bleu", "cider"] and data.model_name == "boats"
+    results = {result.metric_name: result for result in data.eval_results}
+    assert results["CIDEr"].metric_value == 2.1, "the weights' own score, not the refiner's"
+    assert results["BLEU-4"].metric_value == 0.62 and results["CIDEr"].dataset_split == "test"
+    for said in (
+        "On 12 held-out images of the split `test` with 2 reference captions each",
+        "2.100 [1.890, 2.310]",
+        "95 % bootstrap interval over images (1000 resamples, seed 0)",
+        "`images:12|refs:2|case:lc|version:0.1.0`",
+        "METEOR was not computed: there is no Java",
+        "after against before | CIDEr | +1.800 [+1.600, +2.000] | 0.0020",
+        "100 images, 500 captions",
+        "sha256:0123456789abcdef",
+        "| learning\\_rate | 0.0005 |",
+        "| time | 3 min |",
+        "2 CPU cores, x86\\_64",
+        "through the refiner `rules`",
+        "not picked for their captions",
+    ):
+        assert said in text, said
+    assert len(re.findall(r'<img src="images/\d{4}\.png"', text)) == 6
+    assert "/home/ada" not in text
+
+
+def test_what_was_not_measured_is_left_out(full_run):
+    for name in ("coco_metrics.json", "predictions.jsonl", "trainer_state.json", "run.json"):
+        (full_run / name).unlink()
+    text = write_model_card(full_run).read_text()
+    assert card_errors(text) == [] and not PLACEHOLDERS.search(text)
+    assert "## Results" not in text and "## Data" not in text and "## Samples" not in text
+    data = ModelCard.load(full_run / "README.md").data
+    assert data.eval_results is None and data.metrics is None and data.license is None
+
+
+@pytest.mark.parametrize("missing", ["coco_metrics.json", "predictions.jsonl", "trainer_state.json", "run.json"])
+def test_any_file_may_be_missing(full_run, missing):
+    (full_run / missing).unlink()
+    text = render_model_card(full_run)
+    assert card_errors(text) == [] and not PLACEHOLDERS.search(text)
+
+
+def test_any_fact_may_be_missing(full_run):
+    facts = json.loads((full_run / "run.json").read_text())
+    for name in facts:
+        (full_run / "run.json").write_text(json.dumps({key: value for key, value in facts.items() if key != name}))
+        text = render_model_card(full_run)
+        assert card_errors(text) == [] and not PLACEHOLDERS.search(text), name
+
+
+def test_text_of_data_is_only_text(full_run):
+    row = {
+        "image_id": "x", "caption": "</td><script>alert(1)</script> | cell\n# head \u2028 ![i](http://track.er/p.gif)",
+        "references": ["[click](javascript:x) **bold** `code` www.track.er @someone"], "image": "images/0000.png",
+    }  # fmt: skip
+    row["systems"] = {"a|b": row["caption"]}
+    (full_run / "predictions.jsonl").write_text(json.dumps(row) + "\n")
+    text = render_model_card(full_run)
+    body = text.split("## Samples")[1].split("## How to use")[0]
+    rows = [line for line in body.splitlines() if line.startswith("| <img")]
+    # Inside of an attribute nothing is markup.
+    body = re.sub(r'alt="[^"<>]*"', "", body)
+    assert "<script" not in text and "![" not in body.replace("!\\[", "")
+    assert "http://track.er" not in body and "www.track" not in body and "](" not in body.replace("\\]", "")
+    assert len(rows) == 1 and rows[0].count(" | ") == len("before after refined".split()) + 1
+
+
+def test_metadata_cannot_be_broken_by_names(full_run):
+    change(full_run / "run.json", dataset="cats: [1, 2]\n---\nlicense: mit", language="en")
+    text = render_model_card(full_run, model_id="me/boats")
+    data = ModelCard(text).data
+    assert data.license is None and card_errors(text) == []
+
+
+def test_escape():
+    assert escape("a dog, on_a *beach* (again).") == "a dog, on\\_a \\*beach\\* (again)."
+    assert escape("- no list") == "\\- no list" and escape("# no head") == "\\# no head"
+    assert code("a`b") == "``a`b``" and code("``") == "``` `` ```"
+
+
+def test_pictures_outside_of_the_run_are_not_shown(full_run, tmp_path):
+    shutil.copy(full_run / "images" / "0000.png", tmp_path / "secret.png")
+    rows = [{"image_id": "1", "caption": "a", "image": "../secret.png"}, {"image_id": "2", "caption": "b", "image": 5}]
+    (full_run / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "<img" not in render_model_card(full_run)
+
+
+def test_contaminated_scores_stay_off_the_leaderboard(full_run):
+    metrics = json.loads((full_run / "coco_metrics.json").read_text())
+    for row in metrics["systems"].values():
+        row["contaminated"] = "images of this evaluation were in the training set"
+    (full_run / "coco_metrics.json").write_text(json.dumps(metrics))
+    text = render_model_card(full_run)
+    assert "**Contaminated:** images of this evaluation were in the training set" in text
+    assert ModelCard(text).data.eval_results is None
+
+
+def test_errors_people_and_emissions(full_run):
+    faults = {"hallucination": {"share": 0.125, "low": 0.05, "high": 0.3}}
+    analysis = {"faults": faults, "shared_captions": 0.5, "three_or_more_elements": 0.25}
+    (full_run / "error_analysis.json").write_text(json.dumps({"after": analysis}))
+    rating = {"mean": 4.25, "low": 4.0, "high": 4.5}
+    people = {"images": 10, "ratings": 90, "systems": {"after": {"fluency": rating}}, "alpha": {"fluency": 0.61},
+              "raters": [{"rater": "rater 1"}, {"rater": "rater 2"}]}  # fmt: skip
+    (full_run / "human.json").write_text(json.dumps(people))
+    change(full_run / "run.json", co2_eq_kg=0.0123, energy_kwh=0.05)
+    text = render_model_card(full_run)
+    assert "| hallucination | 12.5 % [5.0, 30.0] |" in text and "| said of several images | 50.0 % |" in text
+    assert "4.25 [4.00, 4.50]" in text and "fluency 0.61" in text and "2 raters" in text
+    assert "0.0123 kg CO2" in text and ModelCard(text).data.co2_eq_emissions["emissions"] == 12.3
+
+
+def test_licence_from_base_and_data():
+    assert inherit_license("Salesforce/blip-image-captioning-base", None).metadata == {"license": "bsd-3-clause"}
+    assert inherit_license("Salesforce/blip-image-captioning-base", "my-photos").metadata == {}, "terms are not known"
+    limited = inherit_license("Salesforce/blip-image-captioning-base", "flickr8k")
+    assert (
+        limited.metadata == {"license": "other", "license_name": "non-commercial"}
+        and "non-commercial" in limited.warning
+    )
+    assert inherit_license("starter", "scenes:adventure").metadata == {"license": "bsd-3-clause"}
+    chosen = inherit_license("starter", "ariG23498/flickr8k", "mit")
+    assert chosen.metadata == {"license": "mit"} and chosen.warning
+    assert find_data("somebody/flickr8k-resized").commercial is False
+    assert find_data("coco").license == "cc-by-4.0" and find_data("my-coco-cups") is None
+
+
+def test_names_that_are_places():
+    for place in ("/data/cats", "./cats", "../cats", "~/cats", "C:\\cats", "\\\\server\\cats"):
+        assert is_local_path(place), place
+    for name in ("owner/cats", "flickr8k", "scenes:adventure", "starter"):
+        assert not is_local_path(name), name
+    assert public_name("/home/ada/cats/") == "cats" and public_name("C:\\Users\\ada\\cats") == "cats"
+    assert public_name(str(ROOT / "blip_refine" / "starter")) == "starter"
+
+
+def test_hub_ids_stand_in_the_metadata(full_run):
+    change(full_run / "run.json", base_model="Salesforce/blip-image-captioning-base", dataset="owner/cats")
+    data = ModelCard(render_model_card(full_run, model_id="me/boats")).data
+    assert data.base_model == "Salesforce/blip-image-captioning-base" and data.base_model_relation == "finetune"
+    assert data.datasets == ["owner/cats"]
+
+
+def test_a_folder_that_is_no_run(tmp_path, full_run):
+    with pytest.raises(SourceNotFoundError, match="There is no run folder"):
+        write_model_card(tmp_path / "nowhere")
+    with pytest.raises(SourceNotFoundError, match="there is no model in it"):
+        write_model_card(tmp_path)
+    (full_run / "run.json").write_text("{")
+    with pytest.raises(SourceFormatError, match="run.json is not JSON"):
+        write_model_card(full_run)
+    (full_run / "run.json").write_text("{}")
+    (full_run / "coco_metrics.json").write_text('{"systems": [1]}')
+    with pytest.raises(SourceFormatError, match="'systems' is not an object"):
+        write_model_card(full_run)
+
+
+def test_the_card_of_the_starter_is_up_to_date():
+    starter = ROOT / "blip_refine" / "starter"
+    assert is_up_to_date(starter, ROOT / "MODEL_CARD.md"), (
+        'write it again: python -c "from blip_refine.hub.card import write_model_card; '
+        "write_model_card('blip_refine/starter', output='MODEL_CARD.md')\""
+    )
+    text = (ROOT / "MODEL_CARD.md").read_text()
+    assert card_errors(text) == [] and not PLACEHOLDERS.search(text)
+    assert not is_up_to_date(starter, ROOT / "LICENSE")
+
+
+def test_light_to_import():
+    check = "import sys, blip_refine.hub.card; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def snippets(card: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+
+
+def run_snippet(snippet: str, folder: Path, **environment: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+@pytest.mark.slow
+def test_every_snippet_of_a_published_card_runs(hub, base, full_run, adapter_run, tmp_path):
+    """In a process of its own, against the Hub, as somebody who reads the page would."""
+    shutil.copy(full_run / "images" / "0000.png", tmp_path / "photo.jpg")
+    push_captioner(full_run, f"{OWNER}/boats", verify=False)
+    environment = {
+        "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
+    card = hub.files(f"{OWNER}/boats")["README.md"].decode()
+    assert len(snippets(card)) == 2 and f'"{OWNER}/boats"' in card
+    ours, stock = (run_snippet(snippet, tmp_path, **environment) for snippet in snippets(card))
+    assert ours == stock
+    write_results(adapter_run)
+    push_captioner(adapter_run, f"{OWNER}/boats-lora", verify=False)
+    for snippet in snippets(hub.files(f"{OWNER}/boats-lora")["README.md"].decode()):
+        run_snippet(snippet, tmp_path, **environment)
+
+
+@pytest.mark.slow
+def test_every_snippet_of_the_starters_card_runs(tmp_path, full_run):
+    shutil.copy(full_run / "images" / "0000.png", tmp_path / "photo.jpg")
+    ours, stock = (run_snippet(snippet, tmp_path) for snippet in snippets((ROOT / "MODEL_CARD.md").read_text()))
+    assert ours == stock and ours
