@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -100,4 +101,4 @@ def test_the_command_ends_with_the_table_and_the_next_step(capsys, tmp_path):
     assert not stopped.value.code
     out = capsys.readouterr().out
     assert "CIDEr" in out and "refined" in out
-    assert out.rstrip().splitlines()[-1].startswith("Next: blip-refine caption ")
+    assert re.match(r"Next: \S+.* caption .*00000\.png --model ", out.rstrip().splitlines()[-1])

@@ -7,6 +7,7 @@ results alone. Rich is imported when the first thing is printed, which keeps `bl
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -74,8 +75,11 @@ class Output:
             sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
     def next_command(self, command: str) -> None:
-        """What to type next."""
-        self.line(f"Next: {command}")
+        """What to type next, under the name by which this program can be called from here."""
+        name, _, rest = command.partition(" ")
+        if shutil.which(name) is None:
+            name = f"{sys.executable} -m blip_refine" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+        self.line(f"Next: {name} {rest}")
 
     @contextmanager
     def progress(self, description: str, total: int | None = None):
