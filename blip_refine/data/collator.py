@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
 from ..errors import ConfigurationError, DataError
-
-IGNORED = -100
-"""The label that the loss passes over (`ignore_index` of `torch.nn.functional.cross_entropy`)."""
+from ..models.loss import IGNORED as IGNORED
 
 
 @dataclass
@@ -31,6 +30,8 @@ class CaptionCollator:
             captions at each visit.
         training (`bool`, defaults to `True`): Draw captions; for evaluation all are used, whatever was asked for.
         seed (`int`, defaults to 0): Of the drawing.
+        language_model_text ([`LanguageModelText`], *optional*): Makes the tensors of captions, for captioners that
+            hand the image to a language model (BLIP-2, InstructBLIP). It knows prompt and length itself.
 
     Raises:
         ConfigurationError: Nothing fits: `max_txt_len` leaves no room after the prompt, or the number of captions is
@@ -44,6 +45,7 @@ class CaptionCollator:
     captions_per_image: str | int = "all"
     training: bool = True
     seed: int = 0
+    language_model_text: Any = None
 
     def __post_init__(self) -> None:
         if self.captions_per_image != "all":
@@ -52,6 +54,9 @@ class CaptionCollator:
                 raise ConfigurationError(
                     f"captions_per_image must be 'all' or at least 1, not {self.captions_per_image}."
                 )
+        self._rng: random.Random | None = None
+        if self.language_model_text is not None:
+            return
         prompt_ids = (
             self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"] if self.prompt else []
         )
@@ -61,7 +66,6 @@ class CaptionCollator:
                 f"max_txt_len={self.max_txt_len} leaves no room for a caption: start, end and the prompt "
                 f"{self.prompt!r} take {self.prompt_length + 2} tokens."
             )
-        self._rng: random.Random | None = None
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """
@@ -69,26 +73,24 @@ class CaptionCollator:
             items (`Sequence[dict]`): Items of a [`BlipCaptionDataset`].
 
         Returns:
-            `dict`: `pixel_values` `(images, 3, height, width)`; `input_ids`, `attention_mask` and `labels`, each
+            `dict`: `pixel_values` `(images, 3, height, width)`, or `image_states` `(images, patches + 1, hidden)`
+            where the items bring them; `input_ids`, `attention_mask` and `labels`, each
             `(captions, length)`, absent where no image has captions; `caption_counts` `(images,)`; `indices`
             `(images,)`, the items' places in the dataset; and `unreadable` (`list` of `(image_id, reason)`), where
             an image was left out.
 
         Raises:
-            DataError: No image of the batch can be decoded, or an image has no caption among others that have.
+            DataError: An image has no caption among others that have.
         """
-        readable = [item for item in items if item["image"] is not None]
-        unreadable = [(item["image_id"], item["error"]) for item in items if item["image"] is None]
+        readable = [item for item in items if item["image"] is not None or "image_states" in item]
+        unreadable = [(item["image_id"], item["error"]) for item in items if "error" in item]
         if not readable:
-            raise DataError(
-                f"None of the {len(items)} images of a batch can be decoded; the first is {unreadable[0][0]!r}: "
-                f"{unreadable[0][1]}"
-            )
-        pictures = [item["image"] for item in readable]
-        batch: dict[str, Any] = {
-            "pixel_values": self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"],
-            "indices": torch.tensor([item["index"] for item in readable]),
-        }
+            return {**self._batch_without_images(), "unreadable": unreadable}
+        batch: dict[str, Any] = {"indices": torch.tensor([item["index"] for item in readable])}
+        if all("image_states" in item for item in readable):
+            batch["image_states"] = torch.stack([item["image_states"] for item in readable])
+        else:
+            batch["pixel_values"] = self._pixels([item["image"] for item in readable])
         if unreadable:
             batch["unreadable"] = unreadable
         captions = [self._choose(item["captions"]) for item in readable]
@@ -97,11 +99,34 @@ class CaptionCollator:
             without = [item["image_id"] for item, texts in zip(readable, captions, strict=True) if not texts]
             if without:
                 raise DataError(f"The image {without[0]!r} has no caption to train on or to be compared with.")
-            batch |= self.encode([text for texts in captions for text in texts])
+            batch |= self.encode([text for texts in captions for text in texts], images=len(readable))
         return batch
 
-    def encode(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` and `labels` of captions, one a row, padded on the right to the longest."""
+    def _pixels(self, pictures: list[Any]) -> torch.Tensor:
+        return self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+
+    def _batch_without_images(self) -> dict[str, Any]:
+        """A batch of which no image can be decoded: one broken file must not end a run of small batches.
+
+        In evaluation it is empty. In training all processes have to take part in a step: a black picture with an empty
+        caption and no label adds nothing to the loss.
+        """
+        if not self.training:
+            return {"indices": torch.tensor([], dtype=torch.long)}
+        size = self.processor.image_processor.size
+        black = Image.new("RGB", (size["width"], size["height"]))
+        batch = {"pixel_values": self._pixels([black]), "indices": torch.tensor([-1]), **self.encode([""], images=1)}
+        return {**batch, "labels": torch.full_like(batch["labels"], IGNORED), "caption_counts": torch.tensor([1])}
+
+    def encode(self, texts: Sequence[str], images: int = 1) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and `labels` of captions, one a row, padded on the right to the longest.
+
+        Args:
+            texts (`Sequence[str]`): The captions.
+            images (`int`, defaults to 1): How many images they belong to (what is made once an image depends on it).
+        """
+        if self.language_model_text is not None:
+            return self.language_model_text.encode(texts, images)
         tokenizer = self.processor.tokenizer
         encoded = tokenizer(
             [self.prompt + text for text in texts],

@@ -87,3 +87,37 @@ class BlipCaptionDataset(Dataset):
     def references(self) -> dict[str, list[str]]:
         """The captions by `image_id`, as the scorers take them."""
         return {record.image_id: list(record.captions) for record in self.records}
+
+
+class FeatureDataset(Dataset):
+    """The images of a dataset as the states of a frozen encoder, with all their captions.
+
+    Args:
+        dataset ([`BlipCaptionDataset`]): The images. It must have no `transform`: a picture that changes at every
+            visit has no states to keep.
+        features ([`VisionFeatures`]): Where the states are.
+        keys (`dict[str, str]`): The key of each image in `features`, by `image_id`. An image without one is read as
+            an image that cannot be decoded.
+    """
+
+    def __init__(self, dataset: BlipCaptionDataset, features: Any, keys: dict[str, str]):
+        self.dataset, self.features, self.keys = dataset, features, keys
+        self.records = dataset.records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """As [`BlipCaptionDataset`] does, with `image_states`, `(patches + 1, hidden)`, in the place of `image`."""
+        record = self.records[index]
+        if record.image_id not in self.keys:
+            item = self.dataset[index]
+            return {"error": "It could not be decoded when features were computed.", **item, "image": None}
+        states = self.features[self.keys[record.image_id]]
+        return {
+            "captions": record.captions,
+            "image_id": record.image_id,
+            "index": index,
+            "image": None,
+            "image_states": states,
+        }

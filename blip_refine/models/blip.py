@@ -7,11 +7,11 @@ The class carries the name of the stock class on purpose. `save_pretrained` writ
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 import transformers
 from transformers.models.blip.modeling_blip import BlipForConditionalGenerationModelOutput
 
 from .attention import shares_image_states
+from .loss import IGNORED, caption_loss
 
 
 class BlipForConditionalGeneration(transformers.BlipForConditionalGeneration):
@@ -31,9 +31,11 @@ class BlipForConditionalGeneration(transformers.BlipForConditionalGeneration):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         caption_counts: torch.Tensor | None = None,
+        image_states: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         label_smoothing: float = 0.0,
         loss_only: bool = False,
+        per_caption: bool = False,
         interpolate_pos_encoding: bool = False,
         **kwargs,
     ) -> BlipForConditionalGenerationModelOutput:
@@ -47,11 +49,14 @@ class BlipForConditionalGeneration(transformers.BlipForConditionalGeneration):
                 They are aligned with `input_ids`; the shift by one happens here.
             caption_counts (`torch.Tensor` of shape `(images,)`, *optional*): Captions of each image. Without it each
                 row of text belongs to the image of the same place.
+            image_states (`torch.Tensor` of shape `(images, patches + 1, hidden)`, *optional*): What the vision encoder
+                says of the images, in the place of `pixel_values`.
             num_items_in_batch (`int`, *optional*): What the summed loss is divided by; the number of label tokens of
                 this call without it. The Trainer hands in the count over the whole accumulated, world-wide batch.
             label_smoothing (`float`, defaults to 0.0): As in `torch.nn.functional.cross_entropy`.
             loss_only (`bool`, defaults to `False`): Return no logits, and compute them only where there is a label:
                 the vocabulary is the widest tensor of the model.
+            per_caption (`bool`, defaults to `False`): `loss` is then the summed loss of each caption, `(captions,)`.
         """
         if labels is None:
             return super().forward(
@@ -61,29 +66,31 @@ class BlipForConditionalGeneration(transformers.BlipForConditionalGeneration):
                 interpolate_pos_encoding=interpolate_pos_encoding,
                 **kwargs,
             )
-        states = self.vision_model(
-            pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding
-        ).last_hidden_state
+        if image_states is None:
+            image_states = self.vision_model(
+                pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding
+            ).last_hidden_state
         hidden = self.text_decoder.bert(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            encoder_hidden_states=self._states_of_captions(states, caption_counts),
+            encoder_hidden_states=self._states_of_captions(image_states, caption_counts),
             use_cache=False,
             is_decoder=True,
         ).last_hidden_state
 
         targets = labels[:, 1:]
-        wanted = targets != -100
+        wanted = targets != IGNORED
         logits = None if loss_only else self.text_decoder.cls(hidden)
         predicted = self.text_decoder.cls(hidden[:, :-1][wanted]) if loss_only else logits[:, :-1][wanted]
-        summed = F.cross_entropy(
-            predicted.float(), targets[wanted], reduction="sum", label_smoothing=float(label_smoothing)
+        loss = caption_loss(
+            predicted,
+            targets,
+            num_items_in_batch=num_items_in_batch,
+            label_smoothing=label_smoothing,
+            per_caption=per_caption,
         )
-        items = wanted.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        if isinstance(items, torch.Tensor):
-            items = items.to(summed.device)
         return BlipForConditionalGenerationModelOutput(
-            loss=summed / items, logits=logits, image_embeds=states, last_hidden_state=states
+            loss=loss, logits=logits, image_embeds=image_states, last_hidden_state=image_states
         )
 
     def _states_of_captions(self, states: torch.Tensor, caption_counts: torch.Tensor | None) -> torch.Tensor:

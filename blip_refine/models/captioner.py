@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, BlipProcessor
+from transformers import AutoConfig, BlipProcessor, ProcessorMixin
 
 from ..errors import ConfigurationError, ModelError
+from .adapters import add_lora as add_lora
+from .adapters import count_parameters as count_parameters
+from .adapters import quantization_config
 from .attention import use_attention
-from .blip import BlipForConditionalGeneration
+from .families import FAMILIES
+from .families import base_model as base_model
+from .freezing import freeze_vision_encoder as freeze_vision_encoder
 
 STARTER = "starter"
-LORA_TARGETS = ("query", "key", "value", "qkv")
-"""The projections of BLIP's attention: three in the text decoder, self and cross, and a fused one in the encoder."""
 
 
 def resolve_checkpoint(name_or_path: str | os.PathLike) -> str:
@@ -31,38 +34,41 @@ def resolve_checkpoint(name_or_path: str | os.PathLike) -> str:
 def load_captioner(
     name_or_path: str | os.PathLike = STARTER,
     *,
-    lora: bool | dict[str, Any] | Any = False,
+    lora: bool | str | dict[str, Any] | Any = False,
     freeze_vision: bool = False,
     image_size: int | None = None,
     attention: str = "sdpa",
     dtype: torch.dtype | str | None = "float32",
+    quantization: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
-) -> tuple[nn.Module, BlipProcessor]:
-    """Load a BLIP captioner and its processor, ready to train or to caption.
+) -> tuple[nn.Module, ProcessorMixin]:
+    """Load a captioner (BLIP, BLIP-2 or InstructBLIP) and its processor, ready to train or to caption.
 
     Args:
         name_or_path (`str` or `os.PathLike`, defaults to `"starter"`): A folder, a model id of the Hub, or "starter".
             A folder or id that holds a LoRA adapter loads its base and puts the adapter on.
-        lora (`bool`, `dict` or [`peft.LoraConfig`], defaults to `False`): Train a low-rank adapter instead of the
-            weights. `True` takes rank 16, alpha 32, dropout 0.05 on every attention projection; a `dict` changes
-            single fields of that.
+        lora (`bool`, `str`, `dict` or [`peft.LoraConfig`], defaults to `False`): Train a low-rank adapter instead of
+            the weights: `True` or "lora", "dora", or changes of single fields; see [`add_lora`].
         freeze_vision (`bool`, defaults to `False`): Do not train the vision encoder.
         image_size (`int`, *optional*): Side of the pictures in pixels, a multiple of the patch size. Where it is not
             what the checkpoint was trained on, the position table is interpolated (bicubic), and model and processor
             are both set to it.
         attention (`str`, defaults to `"sdpa"`): "sdpa" (fast, same weights, same output) or "eager" (the stock code).
         dtype (`torch.dtype` or `str`, *optional*, defaults to `"float32"`): Of the weights; `None` keeps the file's.
+        quantization (`str`, *optional*): "8bit" or "4bit": keep the weights of linear layers in few bits
+            (bitsandbytes). They cannot be trained then; with `lora` this is QLoRA.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
         token (`str` or `bool`, *optional*): For a private repository. By default the one saved by `hf auth login`.
 
     Returns:
-        `tuple`: The model, a [`BlipForConditionalGeneration`] or a [`peft.PeftModel`] around one, in evaluation mode,
-        and its [`BlipProcessor`].
+        `tuple`: The model, one of [`captioner_class`] or a [`peft.PeftModel`] around it, in evaluation mode, and its
+        processor.
 
     Raises:
-        ModelError: There is no such model, it is not a BLIP captioner, or its files do not fit one another.
+        ModelError: There is no such model, it is not a captioner, or its files do not fit one another.
         ConfigurationError: `image_size` is not a multiple of the patch size, or LoRA found nothing to attach to.
+        MissingExtraError: Quantisation was asked for, and bitsandbytes is not installed.
     """
     place = resolve_checkpoint(name_or_path)
     hub = {"revision": revision, "token": token}
@@ -70,18 +76,25 @@ def load_captioner(
     if adapter is not None:
         if lora:
             raise ConfigurationError(f"{name_or_path} is a LoRA adapter already; load it without lora=True.")
-        return _load_adapter(place, adapter, name_or_path, image_size, attention, dtype, hub)
+        loading = {"image_size": image_size, "attention": attention, "dtype": dtype, "quantization": quantization}
+        return _load_adapter(place, adapter, name_or_path, freeze_vision, loading)
     try:
         config = AutoConfig.from_pretrained(place, **hub)
-        if config.model_type != "blip":
+        if config.model_type not in FAMILIES:
             raise ModelError(
-                f"{name_or_path} is a {config.model_type!r} model; load_captioner loads BLIP captioners such as "
-                "'Salesforce/blip-image-captioning-base'."
+                f"{name_or_path} is a {config.model_type!r} model; load_captioner loads captioners "
+                f"({', '.join(FAMILIES)}) such as 'Salesforce/blip-image-captioning-base'."
             )
-        model = BlipForConditionalGeneration.from_pretrained(
-            place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **hub
+        model_class, processor_class = captioner_class(config.model_type)
+        options: dict[str, Any] = {} if config.model_type == "blip" else {"attn_implementation": attention}
+        if quantization is not None:
+            compute = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or "float32")
+            options |= {"quantization_config": quantization_config(quantization, compute)}
+            options |= {"device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}}
+        model = model_class.from_pretrained(
+            place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **options, **hub
         )
-        processor = BlipProcessor.from_pretrained(place, **hub)
+        processor = processor_class.from_pretrained(place, **hub)
     except (OSError, ValueError) as error:
         raise ModelError(explain_loading_error(name_or_path, error)) from error
     use_attention(model, attention)
@@ -94,6 +107,25 @@ def load_captioner(
     if lora:
         model = add_lora(model, lora)
     return model.eval(), processor
+
+
+def captioner_class(model_type: str) -> tuple[Any, Any]:
+    """The classes of model and processor of a family: ours, which carry the names of the stock ones.
+
+    Args:
+        model_type (`str`): As in `config.json`: "blip", "blip-2" or "instructblip".
+    """
+    import transformers
+
+    if model_type == "blip":
+        from .blip import BlipForConditionalGeneration
+
+        return BlipForConditionalGeneration, BlipProcessor
+    from .blip2 import Blip2ForConditionalGeneration, InstructBlipForConditionalGeneration
+
+    if model_type == "blip-2":
+        return Blip2ForConditionalGeneration, transformers.Blip2Processor
+    return InstructBlipForConditionalGeneration, transformers.InstructBlipProcessor
 
 
 def _prefers_safetensors(place: str) -> bool:
@@ -205,52 +237,6 @@ def resize_image_input(model: nn.Module, processor: BlipProcessor, image_size: i
     processor.image_processor.size = {"height": image_size, "width": image_size}
 
 
-def freeze_vision_encoder(model: nn.Module) -> None:
-    """Stop training the vision encoder, in place."""
-    base_model(model).vision_model.requires_grad_(False)
-
-
-def add_lora(model: nn.Module, lora: bool | dict[str, Any] | Any) -> nn.Module:
-    """Put a LoRA adapter on a captioner, and make sure that it is there.
-
-    Args:
-        model ([`BlipForConditionalGeneration`]): The captioner; its own weights are frozen.
-        lora (`bool`, `dict` or [`peft.LoraConfig`]): See [`load_captioner`].
-
-    Returns:
-        [`peft.PeftModel`]
-
-    Raises:
-        ConfigurationError: No module has a name among the targets, so that nothing would be trained.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    if isinstance(lora, LoraConfig):
-        config = lora
-    else:
-        fields = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": list(LORA_TARGETS)}
-        config = LoraConfig(**{**fields, **(lora if isinstance(lora, dict) else {})})
-    try:
-        wrapped = get_peft_model(model, config)
-    except ValueError as error:
-        raise ConfigurationError(f"LoRA could not be attached: {_first_line(error)}.") from error
-    if not any("lora_" in name and parameter.requires_grad for name, parameter in wrapped.named_parameters()):
-        raise ConfigurationError(f"LoRA was attached to nothing: no module is named {config.target_modules}.")
-    return wrapped
-
-
-def base_model(model: nn.Module) -> nn.Module:
-    """The BLIP model inside adapters and wrappers."""
-    get_base = getattr(model, "get_base_model", None)
-    return get_base() if callable(get_base) else model
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-
-
 def _read_adapter_config(place: str) -> dict[str, Any] | None:
     """The adapter's configuration where the place is a folder that holds an adapter and no whole model."""
     folder = Path(place)
@@ -260,20 +246,22 @@ def _read_adapter_config(place: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _load_adapter(place, adapter, name_or_path, image_size, attention, dtype, hub) -> tuple[nn.Module, BlipProcessor]:
+def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple[nn.Module, ProcessorMixin]:
     from peft import PeftModel
 
     base_name = adapter.get("base_model_name_or_path")
     if not base_name:
         raise ModelError(f"The adapter in {name_or_path} does not say which model it belongs to.")
-    model, processor = load_captioner(base_name, attention=attention, dtype=dtype, image_size=image_size)
+    model, processor = load_captioner(base_name, **loading)
     if any((Path(place) / name).is_file() for name in PROCESSOR_FILES):
-        processor = BlipProcessor.from_pretrained(place)
+        processor = type(processor).from_pretrained(place)
     try:
         wrapped = PeftModel.from_pretrained(model, place)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"The adapter in {name_or_path} does not fit its base {base_name}: {error}") from error
     check_image_size(model, processor)
+    if freeze_vision:
+        freeze_vision_encoder(wrapped)
     return wrapped.eval(), processor
 
 

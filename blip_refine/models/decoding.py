@@ -229,15 +229,22 @@ def prompt_tokens(processor: Any, prompt: str) -> list[int]:
 
 
 def generate_captions(
-    model: nn.Module, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions | str = "accurate"
+    model: nn.Module,
+    processor: Any,
+    pixel_values: torch.Tensor | None,
+    options: DecodingOptions | str = "accurate",
+    *,
+    image_states: torch.Tensor | None = None,
 ) -> list[DecodedImage]:
     """Caption images.
 
     Args:
         model (`nn.Module`): The captioner, in training or not, wrapped by PEFT or not. It comes back as it was.
         processor (`ProcessorMixin`): The one that belongs to it.
-        pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`): Prepared images.
+        pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`, *optional*): Prepared images.
         options (`DecodingOptions` or `str`, defaults to `"accurate"`): How to decode, or the name of a preset.
+        image_states (`torch.Tensor` of shape `(images, patches + 1, hidden)`, *optional*): The vision encoder's
+            output for them, in the place of `pixel_values`.
 
     Returns:
         `list[DecodedImage]`: One for each image, in their order.
@@ -248,20 +255,24 @@ def generate_captions(
     """
     if isinstance(options, str):
         options = DecodingOptions.preset(options)
-    if pixel_values.ndim != 4:
-        shape = tuple(pixel_values.shape)
-        raise ModelError(f"`pixel_values` has the shape (images, channels, height, width), not {shape}.")
-    if len(pixel_values) == 0:
-        return []
+    if image_states is None:
+        if pixel_values is None or pixel_values.ndim != 4:
+            shape = None if pixel_values is None else tuple(pixel_values.shape)
+            raise ModelError(f"`pixel_values` has the shape (images, channels, height, width), not {shape}.")
+        if len(pixel_values) == 0:
+            return []
     captioner = unwrap(model)
     with evaluating(captioner):
         if not isinstance(captioner, transformers.BlipForConditionalGeneration):
-            return generate_stock(captioner, processor, pixel_values, options)
+            from .blip2_text import generate_captions_by_language_model
+
+            return generate_captions_by_language_model(captioner, processor, pixel_values, options, image_states)
         with sharing_image_states(captioner):
-            return _generate_shared(captioner, processor, pixel_values, options)
+            states = encode_images(captioner, pixel_values) if image_states is None else image_states
+            return _generate_shared(captioner, processor, states, options)
 
 
-def _generate_shared(captioner: Any, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions):
+def _generate_shared(captioner: Any, processor: Any, states: torch.Tensor, options: DecodingOptions):
     """By `search`, over image states that all rows of an image share."""
     config = captioner.config.text_config
     prompt = [config.bos_token_id, *prompt_tokens(processor, options.prompt)]
@@ -271,7 +282,6 @@ def _generate_shared(captioner: Any, processor: Any, pixel_values: torch.Tensor,
             f"The model has room for {room} tokens after the prompt, fewer than `max_new_tokens` "
             f"({options.max_new_tokens}): lower it or shorten the prompt."
         )
-    states = encode_images(captioner, pixel_values)
     rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
     decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
     generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
@@ -335,50 +345,3 @@ def _processors(processor: Any, options: DecodingOptions, end: int, device: torc
         if options.top_p < 1.0:
             chain.append(TopPLogitsWarper(options.top_p, min_tokens_to_keep=fewest))
     return chain
-
-
-def generate_stock(captioner: Any, processor: Any, pixel_values: torch.Tensor, options: DecodingOptions):
-    """By the model's own `generate`: for families whose decoder is not BLIP's."""
-    parameter = next(captioner.parameters())
-    pixel_values = pixel_values.to(parameter.device, parameter.dtype)
-    arguments: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("num_beams", "max_new_tokens", "do_sample", "num_return_sequences", "repetition_penalty")
-    }
-    if options.min_new_tokens:
-        arguments["min_new_tokens"] = options.min_new_tokens
-    if options.num_beams > 1:
-        arguments |= {"length_penalty": options.length_penalty, "early_stopping": options.early_stopping}
-    if options.do_sample:
-        arguments |= {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
-    if options.no_repeat_ngram_size:
-        arguments["no_repeat_ngram_size"] = options.no_repeat_ngram_size
-    if options.bad_words:
-        arguments["bad_words_ids"] = [prompt_tokens(processor, word) for word in options.bad_words]
-    start = [captioner.config.text_config.bos_token_id, *prompt_tokens(processor, options.prompt)]
-    end, pad = captioner.config.text_config.sep_token_id, captioner.config.text_config.pad_token_id
-    input_ids = torch.tensor([[*start, end]], device=parameter.device).repeat(len(pixel_values), 1)
-    generated = captioner.generate(
-        pixel_values=pixel_values,
-        input_ids=input_ids,
-        return_dict_in_generate=True,
-        output_logits=True,
-        **arguments,
-    )
-    log_probs = captioner.text_decoder.compute_transition_scores(
-        generated.sequences,
-        tuple(logits.float() for logits in generated.logits),
-        getattr(generated, "beam_indices", None),
-        normalize_logits=True,
-    )
-    rows = []
-    for row, row_log_probs in zip(generated.sequences[:, len(start) :].tolist(), log_probs.tolist(), strict=True):
-        length = row.index(end) + 1 if end in row else len(row)
-        while length > 1 and row[length - 1] == pad:
-            length -= 1
-        text = processor.tokenizer.decode([*start, *row[:length]], skip_special_tokens=True).strip()
-        rows.append((text, sum(row_log_probs[:length]) / length, tuple(row[:length])))
-    n = options.num_return_sequences
-    return [
-        DecodedImage(*(tuple(column) for column in zip(*rows[k : k + n], strict=True))) for k in range(0, len(rows), n)
-    ]
