@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ConfigurationError, MissingExtraError
+from ..errors import ConfigurationError
 from .statistics import MetricStatistics
 
 if TYPE_CHECKING:
@@ -46,32 +46,58 @@ def _tag(model: str) -> str:
 
 
 def bertscore(job: Job) -> tuple[dict[str, MetricStatistics], str]:
-    """BERTScore F1 (Zhang et al. 2020) by `torchmetrics`: for each image the best over its references, last layer.
+    """BERTScore F1 (Zhang et al. 2020, section 3): for each image the best over its references.
 
-    Captions are compared as they were written, not as Penn Treebank tokens. No baseline is subtracted.
+    Greedy matching of the last hidden states, special tokens left out of both sums, no idf weights and no baseline
+    subtracted. Captions are compared as they were written, not as Penn Treebank tokens.
 
     Raises:
-        ConfigurationError: No model was named, it cannot be loaded, or `torchmetrics` is not installed.
+        ConfigurationError: No model was named, or it cannot be loaded.
     """
-    model = _model_of(job, "BERTScore", "microsoft/deberta-xlarge-mnli")
-    try:
-        from torchmetrics.functional.text.bert import bert_score
-    except ImportError as error:
-        raise MissingExtraError("torchmetrics", "neural", "compute BERTScore") from error
+    name = _model_of(job, "BERTScore", "FacebookAI/roberta-large")
+    from transformers import AutoModel, AutoTokenizer
+
+    model = _loaded(lambda: AutoModel.from_pretrained(name).eval(), "BERTScore", name)
+    tokenizer = _loaded(lambda: AutoTokenizer.from_pretrained(name), "BERTScore", name)
     ids = job.references.ids
-    texts = [job.predictions[image_id] for image_id in ids for _ in job.references[image_id]]
-    references = [caption for image_id in ids for caption in job.references[image_id]]
-    found = _loaded(
-        lambda: bert_score(
-            texts, references, model_name_or_path=model, batch_size=_BATCH, num_threads=0, verbose=False
-        ),
-        "BERTScore",
-        model,
-    )
-    f1 = np.atleast_1d(np.asarray(found["f1"], dtype=np.float64))
-    sizes = np.array([len(job.references[image_id]) for image_id in ids])
-    best = np.maximum.reduceat(f1, np.concatenate([[0], np.cumsum(sizes)[:-1]]))
-    return job.mean_of("BERTScore", best), f"bertscore:{_tag(model)}.f1.best-reference"
+    groups = [[job.predictions[image_id], *job.references[image_id]] for image_id in ids]
+    vectors = iter(_embed_words(model, tokenizer, [text for group in groups for text in group]))
+    scores = np.zeros(len(ids))
+    for place, group in enumerate(groups):
+        own, *others = [next(vectors) for _ in group]
+        scores[place] = max(_greedy_f1(own, other) for other in others)
+    return job.mean_of("BERTScore", scores), f"bertscore:{_tag(name)}.f1.last-layer.best-reference"
+
+
+def _greedy_f1(own: np.ndarray, other: np.ndarray) -> float:
+    """F1 of two captions from the unit vectors of their tokens, each matched with the most similar of the other."""
+    if not len(own) or not len(other):
+        return 0.0
+    likeness = own @ other.T
+    precision, recall = float(likeness.max(axis=1).mean()), float(likeness.max(axis=0).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def _embed_words(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    """Unit vectors of the tokens of each text, special tokens left out."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), _BATCH):
+            inputs = tokenizer(
+                list(texts[start : start + _BATCH]),
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+                return_special_tokens_mask=True,
+            )
+            special = inputs.pop("special_tokens_mask").numpy().astype(bool)
+            states = model(**inputs).last_hidden_state.float().numpy().astype(np.float64)
+            for vectors, left_out in zip(states, special, strict=True):
+                kept = vectors[~left_out]
+                found.append(kept / np.linalg.norm(kept, axis=1, keepdims=True))
+    return found
 
 
 def clipscore(job: Job) -> tuple[dict[str, MetricStatistics], str]:
