@@ -47,8 +47,15 @@ class CaptionedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a decode worker made of an image."""
+class PreparedImage:
+    """What a decode worker made of an image.
+
+    Args:
+        pixels (`np.ndarray` or `PIL.Image.Image`, *optional*): The picture at the size that the model takes.
+        digest (`str`, *optional*): Hash of its content, where it was asked for.
+        error (`ImageDecodeError`, *optional*): Why there are no pixels.
+        skipped (`bool`): Whether there are none because nothing is to be done.
+    """
 
     pixels: np.ndarray | Image.Image | None = None
     digest: str | None = None
@@ -210,8 +217,8 @@ class CaptionPipeline:
             raise ConfigurationError(f"`batch_size` must be at least 1, not {size}.")
         raises = (self.on_error if on_error is None else on_error) == "raise"
 
-        def prepare(source: ImageSource) -> _Prepared:
-            return self._prepare(source, skip)
+        def prepare(source: ImageSource) -> PreparedImage:
+            return self.prepare(source, skip)
 
         sources = expand_images(images, image_column=image_column, limits=self.url_limits)
         ahead = 2 * size + self.num_workers
@@ -238,10 +245,15 @@ class CaptionPipeline:
             "exact_decoding": self.exact_decoding,
         }
 
-    def _prepare(self, source: ImageSource, skip: Callable[[ImageSource, str], bool] | None) -> _Prepared:
-        """Read and decode one image, in a worker."""
+    def prepare(self, source: ImageSource, skip: Callable[[ImageSource, str], bool] | None = None) -> PreparedImage:
+        """Read and decode one image. May be called from any thread; the model is not asked.
+
+        Args:
+            source ([`ImageSource`]): The image.
+            skip (`Callable`, *optional*): See `run`.
+        """
         if source.error is not None or source.image is None:
-            return _Prepared(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
+            return PreparedImage(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
         image, digest = source.image, None
         try:
             if skip is not None:
@@ -253,18 +265,29 @@ class CaptionPipeline:
                     # Read once, decoded from memory, and still called by its name in a message.
                     image = _NamedBytes(os.fspath(image) if not isinstance(image, bytes) else source.image_id, data)
                 if skip(source, digest):
-                    return _Prepared(digest=digest, skipped=True)
+                    return PreparedImage(digest=digest, skipped=True)
             if self._preprocess is None:
-                return _Prepared(load_image(image), digest)
+                return PreparedImage(load_image(image), digest)
             width, height = self._preprocess.size
             picture = load_image(image) if self.exact_decoding else self._preprocess.load(image)
             if picture.size != (width, height):
                 picture = picture.resize((width, height), self._preprocess.resample)
-            return _Prepared(np.asarray(picture), digest)
+            return PreparedImage(np.asarray(picture), digest)
         except ImageDecodeError as error:
-            return _Prepared(digest=digest, error=error)
+            return PreparedImage(digest=digest, error=error)
 
-    def _caption(self, batch: Sequence[tuple[ImageSource, _Prepared]]) -> list[CaptionedImage]:
+    def caption_prepared(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
+        """Caption images that `prepare` has prepared, all at once: for services that make batches of their own.
+
+        Args:
+            batch (`Sequence[tuple[ImageSource, PreparedImage]]`): n images.
+
+        Returns:
+            `list[CaptionedImage]`: n results, in the same order.
+        """
+        return self._finish(self._caption(batch))
+
+    def _caption(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
         """Drafts for a batch; what could not be decoded keeps its place."""
         pixels: list[Any] = [prepared.pixels for _, prepared in batch if prepared.error is None]
         decoded: Iterator[DecodedImage] = iter(())
@@ -381,8 +404,8 @@ def _preprocessor(processor: Any) -> ImagePreprocessor | None:
 
 
 def _without_skipped(
-    prepared: Iterable[tuple[ImageSource, _Prepared]], raises: bool
-) -> Iterator[tuple[ImageSource, _Prepared]]:
+    prepared: Iterable[tuple[ImageSource, PreparedImage]], raises: bool
+) -> Iterator[tuple[ImageSource, PreparedImage]]:
     for source, one in prepared:
         if raises and one.error is not None:
             raise one.error

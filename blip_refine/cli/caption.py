@@ -12,7 +12,7 @@ def caption(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATHS...", help="Images, folders, 'patterns/**/*.jpg', URLs; - reads a list.", show_default=False
+            metavar="PATHS", help="Images, folders, 'patterns/**/*.jpg', URLs; - reads a list.", show_default=False
         ),
     ],
     output: Annotated[
