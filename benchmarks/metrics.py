@@ -3,8 +3,9 @@
 PREDICTIONS.json is a list of `{image_name, captions, prediction}`, such as 4,982 images with five references each.
 
 Stock is `pycocoevalcap` as its own `COCOEvalCap` runs it: the Java tokenizer over references and predictions, then
-BLEU, ROUGE-L and CIDEr, all in one process, alternating with ours. Both elapsed time and processor time (children included)
-are written down: on a machine that is busy elsewhere only the latter compares. Outputs are compared, image by image.
+BLEU, ROUGE-L and CIDEr, all in one process, alternating with ours. Both elapsed time and processor time (children
+included) are written down: on a machine that is busy elsewhere only the latter compares. Outputs are compared, image
+by image.
 
 Three questions:
   score       references and predictions as text to scores
