@@ -1,0 +1,1 @@
+"""Entry points for Amazon SageMaker: training with spot resumption, and an endpoint."""

@@ -1,0 +1,187 @@
+"""SageMaker's training entry point: `python -m blip_refine.apps.sagemaker.train` inside of the container.
+
+Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`. The
+channels `train`, `validation` and `test` hold captioned images in any form of `load_source`; one channel alone is
+split by image. A spot stop costs at most what was done since the last save: the next start goes on from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import BlipRefineError, ConfigurationError
+from .environment import JobEnvironment, parse_flag, read_environment
+
+logger = logging.getLogger("blip_refine.sagemaker")
+
+OWN = ("model", "dataset", "lora", "refiner", "image_size")
+SPLITS = ("train", "validation", "test")
+CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+NOT_PACKED = ("checkpoint-*", "training_args.bin", "*.pt", "*.part")
+
+
+class LogNarrator:
+    """Tells a log what goes on, one line each."""
+
+    def heading(self, text: str) -> None:
+        logger.info("== %s", text)
+
+    def note(self, text: str = "") -> None:
+        logger.info("%s", text)
+
+    def warning(self, text: str) -> None:
+        logger.warning("%s", text)
+
+    def progress(self, description: str, total: int | None = None) -> Any:
+        from contextlib import nullcontext
+
+        logger.info("%s (%s)", description, "of unknown length" if total is None else total)
+        return nullcontext(lambda n=1: None)
+
+
+def train(environment: JobEnvironment | None = None) -> Path:
+    """Run one training job.
+
+    Args:
+        environment ([`JobEnvironment`], *optional*): By default as the container says.
+
+    Returns:
+        `Path`: The folder that is packed as the model.
+
+    Raises:
+        ConfigurationError: A hyperparameter that is unknown or cannot be, or no data.
+    """
+    environment = environment or read_environment()
+    values = dict(environment.hyperparameters)
+    own = {name: values.pop(name, None) for name in OWN}
+    parts, dataset = load_channels(environment, own["dataset"])
+    args = parse_arguments(values, environment.checkpoints)
+    from ...finetune import finetune
+
+    checkpoint = last_whole_checkpoint(environment.checkpoints)
+    logger.info("Going on from %s", checkpoint.name) if checkpoint else logger.info("Starting afresh")
+    model_channel = environment.channels.get("model")
+    run = finetune(
+        own["model"] or (str(model_channel) if model_channel else "starter"),
+        args,
+        parts["train"],
+        parts.get("validation"),
+        parts.get("test"),
+        dataset=dataset,
+        lora=parse_flag("lora", own["lora"]),
+        refiner=own["refiner"],
+        image_size=int(own["image_size"]) if own["image_size"] else None,
+        resume_from_checkpoint=str(checkpoint) if checkpoint else None,
+        narrator=LogNarrator(),
+    )
+    log_metrics(run)
+    return pack(run.folder, environment.model_dir)
+
+
+def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
+    """[`CaptionTrainingArguments`] from text, saving into the folder that is kept in step with S3."""
+    from dataclasses import fields
+
+    from transformers import HfArgumentParser
+
+    from ...training.arguments import CaptionTrainingArguments
+
+    known = {field.name for field in fields(CaptionTrainingArguments) if field.init}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigurationError(f"There is no hyperparameter {unknown[0]!r}; see `blip-refine train --help-all`.")
+    settings = {"disable_tqdm": "true", **values, "output_dir": str(output)}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+    class Parser(HfArgumentParser):
+        def error(self, message: str):
+            raise ConfigurationError(f"A hyperparameter cannot be: {message}.")
+
+    (args,) = Parser(CaptionTrainingArguments, allow_abbrev=False).parse_args_into_dataclasses(
+        args=flags, look_for_args_file=False
+    )
+    return args
+
+
+def load_channels(environment: JobEnvironment, dataset: str | None) -> tuple[dict[str, Any], str]:
+    """The data of a job, by split, and what it is called.
+
+    Raises:
+        ConfigurationError: There is no `train` channel and no `dataset`.
+    """
+    from ...data.dataset import BlipCaptionDataset
+    from ...data.sources import load_source
+
+    given = {name: environment.channels[name] for name in SPLITS if name in environment.channels}
+    if not given and not dataset:
+        raise ConfigurationError(
+            "There is nothing to train on: give the job a channel 'train', or the hyperparameter 'dataset'."
+        )
+    if given and "train" not in given:
+        raise ConfigurationError(f"There is no channel 'train', only {', '.join(given)}.")
+    if len(given) > 1:
+        parts = {name: BlipCaptionDataset.from_source(str(folder)) for name, folder in given.items()}
+    else:
+        source = str(given["train"]) if given else str(dataset)
+        records = {name: load_source(source, split=name) for name in SPLITS}
+        # A handful of images leaves a split of one in twenty without any.
+        parts = {name: BlipCaptionDataset(part) for name, part in records.items() if part or name == "train"}
+    return parts, dataset or "sagemaker-channel"
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is complete: a spot stop can cut the copy to S3 in the middle of one."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        if all((path / name).is_file() for name in CHECKPOINT_FILES) and any(
+            (path / name).is_file() for name in WEIGHTS
+        ):
+            return path
+        logger.warning("%s is not complete and is left out", path.name)
+    return None
+
+
+def log_metrics(run: Any) -> None:
+    """The lines that `METRIC_DEFINITIONS` reads."""
+    import json
+
+    state = json.loads((run.folder / "trainer_state.json").read_text(encoding="utf-8"))
+    names = {"loss": "train_loss"} | {f"eval_{key}": f"validation_{key}" for key in ("loss", "sacrebleu", "CIDEr")}
+    for row in state["log_history"]:
+        line = [f"{name}={row[key]:.6g}" for key, name in names.items() if key in row]
+        if line:
+            logger.info("step=%s %s", row["step"], " ".join(line))
+    if "after" in run.systems:
+        corpus = run.systems["after"].scores.corpus
+        logger.info("%s", " ".join(f"test_{name}={value:.6g}" for name, value in corpus.items()))
+
+
+def pack(run_folder: Path, model_dir: Path) -> Path:
+    """Copy what belongs to the model: no checkpoints, no pickled files."""
+    shutil.copytree(run_folder, model_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PACKED))
+    return model_dir
+
+
+def main() -> None:
+    """Run the job; a failure is written where the console shows it, and ends with another code than 0."""
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    environment = read_environment()
+    try:
+        train(environment)
+    except Exception as error:
+        plain = isinstance(error, BlipRefineError)
+        environment.failure.parent.mkdir(parents=True, exist_ok=True)
+        environment.failure.write_text(str(error) if plain else traceback.format_exc(), encoding="utf-8")
+        logger.error("%s", error, exc_info=not plain)
+        sys.exit(2 if plain else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""SageMaker's contract in a local folder laid out as the container's: training with a spot stop, and the endpoint."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from blip_refine.apps.sagemaker.environment import METRIC_DEFINITIONS, parse_flag, read_environment
+from blip_refine.apps.sagemaker.inference import input_fn
+from blip_refine.apps.sagemaker.serve import Endpoint
+from blip_refine.apps.sagemaker.train import last_whole_checkpoint, load_channels, pack, parse_arguments
+from blip_refine.data.sources.scenes import make_scene
+from blip_refine.errors import ConfigurationError, SourceFormatError
+
+STARTER = Path(__file__).resolve().parents[2] / "blip_refine" / "starter"
+WAIT = 240
+
+
+def write_channel(folder: Path, split: str, count: int) -> Path:
+    """A folder of pictures with `metadata.jsonl`, as a channel brings it."""
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(count):
+        record = make_scene("adventure", split, number, size=96)
+        record.image.save(folder / f"{split}{number}.png")
+        rows += [{"image": f"{split}{number}.png", "caption": caption} for caption in record.captions[:2]]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def container(tmp_path) -> Path:
+    """`/opt/ml`, with three channels and hyperparameters."""
+    root = tmp_path / "ml"
+    for name, count in (("train", 12), ("validation", 4), ("test", 4)):
+        write_channel(root / "input" / "data" / name, name, count)
+    hyperparameters = {
+        "model": '"starter"', "num_train_epochs": "4", "per_device_train_batch_size": "4", "num_beams": "1",
+        "gradient_accumulation_steps": "1", "gradient_checkpointing": "false", "learning_rate": "5e-4",
+        "max_new_tokens": "8", "logging_steps": "1", "save_total_limit": "8", "use_cpu": "true",
+        "sagemaker_program": '"train.py"',
+    }  # fmt: skip
+    (root / "input" / "config").mkdir()
+    (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    return root
+
+
+def variables(root: Path) -> dict[str, str]:
+    """What the platform sets."""
+    hyperparameters = (root / "input" / "config" / "hyperparameters.json").read_text()
+    channels = {
+        f"SM_CHANNEL_{path.name.upper()}": str(path) for path in (root / "input" / "data").iterdir() if path.is_dir()
+    }
+    return {
+        "SM_MODEL_DIR": str(root / "model"), "SM_OUTPUT_DIR": str(root / "output"), "SM_HPS": hyperparameters,
+        "BLIP_REFINE_CHECKPOINT_DIR": str(root / "checkpoints"), **channels,
+    }  # fmt: skip
+
+
+def start_job(root: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "blip_refine.apps.sagemaker.train"]
+    log = (root / "log.txt").open("a")
+    environment = {**os.environ, **variables(root), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_and_started_again(container):
+    job = start_job(container)
+    end = time.monotonic() + WAIT
+    while last_whole_checkpoint(container / "checkpoints") is None:
+        assert job.poll() is None, (container / "log.txt").read_text()
+        assert time.monotonic() < end, "no checkpoint came"
+        time.sleep(0.02)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    done = int(last_whole_checkpoint(container / "checkpoints").name.removeprefix("checkpoint-"))
+    assert not (container / "model").exists()
+    # The copy to S3 was cut in the middle of the next one.
+    (container / "checkpoints" / "checkpoint-999").mkdir()
+    (container / "checkpoints" / "checkpoint-999" / "model.safetensors").write_bytes(b"half")
+    assert start_job(container).wait(WAIT) == 0, (container / "log.txt").read_text()
+
+    log = (container / "log.txt").read_text()
+    assert "checkpoint-999 is not complete and is left out" in log and "Going on from checkpoint-" in log
+    state = json.loads((container / "model" / "trainer_state.json").read_text())
+    assert state["global_step"] == 12 > done
+    for definition in METRIC_DEFINITIONS:
+        values = re.findall(definition["Regex"], log)
+        assert values and all(float(value) >= 0 for value in values), definition
+    packed = {path.name for path in (container / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", "coco_metrics.json", "tokenizer.json"} <= packed
+    assert not [name for name in packed if name.startswith("checkpoint-") or name.endswith((".bin", ".pt"))]
+    assert not (container / "output" / "failure").exists()
+
+
+def test_a_failure_is_written_where_the_console_shows_it(container):
+    path = container / "input" / "config" / "hyperparameters.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "learning_rat": "1"}))
+    assert start_job(container).wait(WAIT) == 2
+    assert "no hyperparameter 'learning_rat'" in (container / "output" / "failure").read_text()
+
+
+def test_the_environment(container):
+    found = read_environment(variables(container))
+    assert set(found.channels) == {"train", "validation", "test"}
+    assert found.hyperparameters["model"] == "starter" and "sagemaker_program" not in found.hyperparameters
+    from_files = read_environment({}, root=container)
+    assert from_files.hyperparameters == found.hyperparameters and set(from_files.channels) == set(found.channels)
+    assert from_files.model_dir == container / "model" and from_files.checkpoints == container / "checkpoints"
+    assert read_environment({"SM_CHANNEL_TRAINING": "/x"}, root=container).channels["train"] == Path("/x")
+    with pytest.raises(SourceFormatError, match="not JSON"):
+        read_environment({"SM_HPS": "{"}, root=container)
+    assert parse_flag("lora", "True") and not parse_flag("lora", None)
+    with pytest.raises(ConfigurationError, match="lora is 'true' or 'false'"):
+        parse_flag("lora", "maybe")
+
+
+def test_hyperparameters_are_text(tmp_path):
+    values = {"learning_rate": "5e-4", "num_beams": "3", "gradient_checkpointing": "false", "use_cpu": "true"}
+    args = parse_arguments(values, tmp_path / "c")
+    assert (args.learning_rate, args.num_beams, args.gradient_checkpointing) == (5e-4, 3, False)
+    assert args.output_dir == str(tmp_path / "c")
+    with pytest.raises(ConfigurationError, match="cannot be"):
+        parse_arguments({"num_beams": "many"}, tmp_path)
+
+
+def test_channels(container):
+    environment = read_environment(variables(container))
+    parts, _ = load_channels(environment, None)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 12, "validation": 4, "test": 4}
+    alone = variables(container)
+    del alone["SM_CHANNEL_VALIDATION"], alone["SM_CHANNEL_TEST"]
+    parts, _ = load_channels(read_environment(alone), None)
+    assert sum(len(part) for part in parts.values()) == 12
+    ids = [record.image_id for part in parts.values() for record in part.records]
+    assert len(set(ids)) == 12, "split by image"
+    with pytest.raises(ConfigurationError, match="nothing to train on"):
+        load_channels(read_environment({}, root=container / "nowhere"), None)
+    with pytest.raises(ConfigurationError, match="no channel 'train'"):
+        load_channels(read_environment({"SM_CHANNEL_TEST": "/x"}), None)
+
+
+def test_whole_checkpoints_by_number(tmp_path):
+    for number in (9, 10, 100):
+        folder = tmp_path / f"checkpoint-{number}"
+        folder.mkdir()
+        for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors"):
+            (folder / name).touch()
+    assert last_whole_checkpoint(tmp_path).name == "checkpoint-100"
+    (tmp_path / "checkpoint-100" / "optimizer.pt").unlink()
+    assert last_whole_checkpoint(tmp_path).name == "checkpoint-10"
+    assert last_whole_checkpoint(tmp_path / "nowhere") is None
+    (tmp_path / "config.json").touch()
+    (tmp_path / "training_args.bin").touch()
+    assert {path.name for path in pack(tmp_path, tmp_path.parent / "packed").iterdir()} == {"config.json"}
+
+
+# ---- the endpoint ----
+
+
+def png(number: int = 3) -> bytes:
+    data = io.BytesIO()
+    make_scene("everyday", "test", number, size=96).image.save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with Endpoint(str(STARTER), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        server.loader.join()
+        assert server.failure is None
+        yield server
+        server.shutdown()
+
+
+def call(endpoint, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"):
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.server_address[1], timeout=60)
+    try:
+        connection.request(method, path, body, {"Content-Type": content_type})
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get_content_type(), answer.read()
+    finally:
+        connection.close()
+
+
+def test_ping(endpoint):
+    assert call(endpoint, "GET", "/ping")[0] == 200
+
+
+def test_ping_before_the_model_and_without_one(tmp_path):
+    with Endpoint(str(tmp_path), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        server.loader.join()
+        assert server.failure is not None and call(server, "GET", "/ping")[0] == 503
+        server.shutdown()
+
+
+def test_the_bytes_of_a_picture_json_and_json_lines_say_the_same(endpoint):
+    status, kind, body = call(endpoint, "POST", "/invocations", png(), "image/png")
+    assert (status, kind) == (200, "application/json")
+    caption = json.loads(body)["caption"]
+    assert caption
+    encoded = base64.b64encode(png()).decode()
+    for text in (encoded, f"data:image/png;base64,{encoded}"):
+        status, _, body = call(endpoint, "POST", "/invocations", json.dumps({"image": text}).encode())
+        assert status == 200 and json.loads(body)["caption"] == caption
+    broken = base64.b64encode(b"no picture").decode()
+    rows = [{"image": encoded, "image_id": "one"}, {"image": broken}, {"image": encoded}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    status, kind, body = call(endpoint, "POST", "/invocations", lines, "application/jsonlines")
+    answers = [json.loads(line) for line in body.splitlines()]
+    assert status == 200 and kind == "application/jsonlines"
+    assert [answer["image_id"] for answer in answers] == ["one", "1", "2"]
+    assert answers[0]["caption"] == answers[2]["caption"] == caption and answers[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (b"no picture", "image/png", "decoded"),
+        (b"", "image/png", "empty"),
+        (b"{", "application/json", "not JSON"),
+        (b"[1]", "application/json", "not of the form"),
+        (b'{"image": "%%%"}', "application/json", "not base64"),
+        (b'{"url": "file:///etc/passwd"}', "application/json", "begins with http"),
+        (b'{"url": "http://169.254.169.254/latest"}', "application/json", "169.254"),
+        (b'{"url": "http://127.0.0.1:1/x"}', "application/json", "127.0.0.1"),
+        (b'{"image": "AA=="}\n{', "application/jsonlines", "Line 2"),
+        (b"x", "text/html", "is not taken"),
+        (b'{"image": "AA=="}\n' * 300, "application/jsonlines", "At most 256"),
+    ],
+)
+def test_bad_requests_are_explained(endpoint, body, content_type, said):
+    status, _, answer = call(endpoint, "POST", "/invocations", body, content_type)
+    assert status == 400 and said in json.loads(answer)["error"]
+    assert call(endpoint, "GET", "/ping")[0] == 200
+
+
+def test_too_much_and_nowhere(endpoint):
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.server_address[1], timeout=60)
+    connection.putrequest("POST", "/invocations")
+    connection.putheader("Content-Length", str(10**9))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+    assert call(endpoint, "POST", "/elsewhere", b"")[0] == 404 and call(endpoint, "GET", "/")[0] == 404
+
+
+def test_text_bodies_are_taken():
+    assert input_fn('{"image": "AAAA"}', "application/json; charset=utf-8").images == (b"\0\0\0",)
