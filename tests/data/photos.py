@@ -23,6 +23,8 @@ def make_photo(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
 
 def encode(picture: Image.Image, format: str = "JPEG", **options) -> bytes:
     """The bytes of an image file."""
+    if format in ("JPEG", "MPO") and "quality" not in options:
+        options["quality"] = 92
     buffer = io.BytesIO()
     picture.save(buffer, format, **options)
     return buffer.getvalue()

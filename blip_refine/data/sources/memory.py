@@ -141,7 +141,7 @@ def _names(dataset: Any) -> list[str]:
 def _rows_of(part: Any, columns: Columns, split: str | None, name: str, rejections: Rejections) -> Iterator[Row]:
     part = _undecoded(part, columns.image)
     images = None if is_iterable(part) else part.select_columns([columns.image])
-    for number, row in enumerate(part):
+    for number, row in enumerate(_rows_one_by_one(part)):
         where = f"{name}, row {number}"
         value = row.get(columns.image)
         if value is None or (isinstance(value, Mapping) and not value.get("bytes") and not value.get("path")):
@@ -163,6 +163,17 @@ def _rows_of(part: Any, columns: Columns, split: str | None, name: str, rejectio
             metadata,
             where,
         )
+
+
+def _rows_one_by_one(part: Any) -> Iterator[dict[str, Any]]:
+    if not is_iterable(part):
+        yield from part
+        return
+    # Plain iteration would divide the rows among the workers of a DataLoader a second time.
+    for batch in part.iter(batch_size=16):
+        names = list(batch)
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(names, values, strict=True))
 
 
 def _undecoded(part: Any, column: str) -> Any:
