@@ -38,7 +38,7 @@ def add_lora(model: nn.Module, lora: bool | str | dict[str, Any] | Any = True) -
     if isinstance(lora, LoraConfig):
         config = lora
     else:
-        changes = dict(lora) if isinstance(lora, dict) else {"use_dora": lora == "dora"}
+        changes: dict[str, Any] = dict(lora) if isinstance(lora, dict) else {"use_dora": lora == "dora"}
         pattern = family_of(model).target_pattern(changes.pop("parts", None))
         fields = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": pattern}
         config = LoraConfig(**{**fields, **changes})

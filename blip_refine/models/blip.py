@@ -81,7 +81,8 @@ class BlipForConditionalGeneration(transformers.BlipForConditionalGeneration):
         targets = labels[:, 1:]
         wanted = targets != IGNORED
         logits = None if loss_only else self.text_decoder.cls(hidden)
-        predicted = self.text_decoder.cls(hidden[:, :-1][wanted]) if loss_only else logits[:, :-1][wanted]
+        at_labels = hidden[:, :-1][wanted]
+        predicted = self.text_decoder.cls(at_labels) if logits is None else logits[:, :-1][wanted]
         loss = caption_loss(
             predicted,
             targets,

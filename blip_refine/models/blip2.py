@@ -50,7 +50,7 @@ class GroupedCaptions:
         """
         if caption_counts is None and image_states is None and not (loss_only or per_caption) and not label_smoothing:
             if labels is None or num_items_in_batch is None:
-                return super().forward(
+                return super().forward(  # type: ignore[misc]
                     pixel_values=pixel_values,
                     input_ids=input_ids,
                     attention_mask=attention_mask,
@@ -68,7 +68,7 @@ class GroupedCaptions:
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": attention_mask, "use_cache": False}
         if self.config.use_decoder_only_language_model:
             targets = torch.full_like(labels, IGNORED)
-            targets[:, :-1] = labels[:, 1:]
+            targets[:, :-1] = labels[:, 1:]  # type: ignore[index]
         else:
             targets = labels
             inputs["decoder_input_ids"] = self.language_model.prepare_decoder_input_ids_from_labels(labels)

@@ -108,6 +108,7 @@ def generate_captions_by_language_model(
     # Not the first parameter: packed 4-bit weights are integers. Convolutions are never packed.
     patches = model.vision_model.embeddings.patch_embedding.weight
     if image_states is None:
+        assert pixel_values is not None
         image_states = model.vision_model(pixel_values.to(patches.device, patches.dtype)).last_hidden_state
     images, device = len(image_states), image_states.device
     ids = torch.tensor([text.beginning] * images, device=device)

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
 
 from ..errors import ConfigurationError
 from ..models.decoding import DecodingOptions
+from ..models.device import has_fast_bfloat16
 
 LOSS_METRICS = ("loss", "eval_loss")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+RECIPES: dict[str, dict[str, Any]] = {
+    # Li et al. 2022 (BLIP), configs/caption_coco.yaml of the original code. Its lengths of 5 to 20 count the start
+    # token and the three tokens of the prompt; ours count what is new.
+    "original-blip": {
+        "prompt": "a picture of ",
+        "learning_rate": 1e-5,
+        "weight_decay": 0.05,
+        "lr_scheduler_type": "cosine",
+        "num_train_epochs": 5,
+        "num_beams": 3,
+        "min_new_tokens": 1,
+        "max_new_tokens": 16,
+    }
+}
+"""Published recipes, as training arguments. The original BLIP was trained at 384 pixels."""
 
 
 @dataclass
@@ -27,6 +45,22 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         prompt (`str`, defaults to `""`): Put before every caption in training and decoding ("a picture of ").
         captions_per_image (`str`, defaults to `"all"`): "all", or how many are drawn for an image at each visit.
         freeze_vision (`bool`, defaults to `False`): Do not train the vision encoder.
+        freeze_vision_layers, freeze_text_layers (`int`, defaults to 0): Do not train the embeddings and the first so
+            many layers of the encoder, or of what writes the caption.
+        vision_learning_rate (`float`, *optional*): Of the vision encoder; `learning_rate` by default.
+        layer_lr_decay (`float`, defaults to 1.0): What the rate is multiplied by for each layer further from the
+            output.
+        cache_vision_features (`bool`, defaults to `False`): With `freeze_vision` and no augmentation, encode each
+            image once and train on what the encoder said, kept in memory-mapped files.
+        feature_dtype (`str`, defaults to `"float32"`): Of those files; "bfloat16" takes half the disk.
+        feature_cache_dir (`str`, *optional*): Where they are; `features` in `output_dir` by default.
+        precision (`str`, defaults to `"auto"`): "bf16", "fp16" (with loss scaling), "fp32", or "auto": on a GPU bf16
+            where it has it, else fp16; fp32 elsewhere. `bf16=True` and `fp16=True` are as in `TrainingArguments`.
+        samples_to_log (`int`, defaults to 4): How many evaluated images are written with their captions, to
+            `samples/` and to the tracker, at each evaluation.
+        track_energy (`bool`, defaults to `False`): Measure energy (needs codecarbon), and with `energy_country` CO2.
+        energy_country (`str`, *optional*): ISO code of three letters ("DEU"), for the carbon of its electricity.
+        min_new_tokens (`int`, defaults to 0): Shortest generated caption in tokens.
         max_new_tokens (`int`, defaults to 30): Longest generated caption in tokens.
         num_beams (`int`, defaults to 5): Beams in evaluation.
         length_penalty (`float`, defaults to 1.0): Of beam search; above 0 longer captions are favoured.
@@ -61,6 +95,18 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     prompt: str = field(default="", metadata={"help": 'Put before every caption ("a picture of ").'})
     captions_per_image: str = field(default="all", metadata={"help": "all, or how many are drawn at each visit."})
     freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision encoder."})
+    freeze_vision_layers: int = field(default=0, metadata={"help": "Encoder layers not trained, from the first on."})
+    freeze_text_layers: int = field(default=0, metadata={"help": "Decoder layers not trained, from the first on."})
+    vision_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the encoder."})
+    layer_lr_decay: float = field(default=1.0, metadata={"help": "Rate factor for each layer away from the output."})
+    cache_vision_features: bool = field(default=False, metadata={"help": "Encode once; needs --freeze-vision."})
+    feature_dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
+    feature_cache_dir: str | None = field(default=None, metadata={"help": "Where features are kept."})
+    precision: str = field(default="auto", metadata={"help": "auto, bf16, fp16 or fp32."})
+    samples_to_log: int = field(default=4, metadata={"help": "Captioned images written at each evaluation."})
+    track_energy: bool = field(default=False, metadata={"help": "Measure energy with codecarbon."})
+    energy_country: str | None = field(default=None, metadata={"help": "ISO code (DEU), for CO2."})
+    min_new_tokens: int = field(default=0, metadata={"help": "Shortest generated caption in tokens."})
     max_new_tokens: int = field(default=30, metadata={"help": "Longest generated caption in tokens."})
     num_beams: int = field(default=5, metadata={"help": "Beams in evaluation."})
     length_penalty: float = field(default=1.0, metadata={"help": "Of beam search; above 0 favours longer captions."})
@@ -88,13 +134,52 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if self.dataloader_pin_memory and not torch.cuda.is_available():
             self.dataloader_pin_memory = False
         self.captions_per_image = str(self.captions_per_image)
+        if self.cache_vision_features and not self.freeze_vision:
+            raise ConfigurationError(
+                "cache_vision_features needs freeze_vision: what an encoder says changes while it is trained."
+            )
+        self._choose_precision()
         super().__post_init__()
+
+    def _choose_precision(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(f"There is no precision {self.precision!r}; there are: {', '.join(PRECISIONS)}.")
+        if self.bf16 or self.fp16:
+            told = "bf16" if self.bf16 else "fp16"
+            if self.precision not in ("auto", told):
+                raise ConfigurationError(f"{told}=True and precision={self.precision!r} contradict each other.")
+        elif self.precision == "auto":
+            if torch.cuda.is_available() and not self.use_cpu:
+                self.bf16 = has_fast_bfloat16(torch.device("cuda"))
+                self.fp16 = not self.bf16
+        else:
+            self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+
+    @property
+    def chosen_precision(self) -> str:
+        """What training computes in: "bf16", "fp16" or "fp32"."""
+        return "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"
+
+    @classmethod
+    def from_recipe(cls, recipe: str, output_dir: str | None = None, **changes: Any) -> CaptionTrainingArguments:
+        """The arguments of a published recipe.
+
+        Args:
+            recipe (`str`): One of `RECIPES`: "original-blip".
+            output_dir (`str`, *optional*): Where the run is written.
+            **changes: What is to differ.
+        """
+        if recipe not in RECIPES:
+            raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
+        folder = {} if output_dir is None else {"output_dir": output_dir}
+        return cls(**{**RECIPES[recipe], **folder, **changes})
 
     @property
     def decoding(self) -> DecodingOptions:
         """How captions are generated in evaluation."""
         return DecodingOptions(
             num_beams=self.num_beams,
+            min_new_tokens=self.min_new_tokens,
             max_new_tokens=self.max_new_tokens,
             length_penalty=self.length_penalty,
             early_stopping=self.early_stopping if self.num_beams > 1 else False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,23 +12,34 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
-from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, rotate_checkpoints
 
-from ..data.collator import CaptionCollator
-from ..data.dataset import BlipCaptionDataset
+from ..data.collator import IGNORED, CaptionCollator
+from ..data.dataset import BlipCaptionDataset, FeatureDataset
 from ..data.leakage import ensure_no_overlap
-from ..errors import ConfigurationError, DataError
+from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions
+from ..hub.trainer import HubPushMixin
 from ..metrics import corpus_sacrebleu, score_captions
 from ..models.captioner import base_model, check_image_size, freeze_vision_encoder
 from ..models.decoding import generate_captions
+from ..models.features import VisionFeatures
+from ..models.freezing import freeze_first_layers
 from .arguments import LOSS_METRICS, CaptionTrainingArguments
+from .callbacks import EnergyMeter, KeepStartToken, WriteCurves
+from .checkpoints import INCOMPLETE, discard_incomplete, find_checkpoint, publish
+from .memory import advise_on_memory, is_out_of_memory
+from .optimization import set_learning_rates
+from .samples import write_samples
+from .throughput import Throughput
+
+logger = logging.getLogger(__name__)
 
 TRAINING_METRICS = ("CIDEr",)
 """Scored at every evaluation beside sacreBLEU: native and fast. The others wait for `evaluate_coco`."""
 
 
-class CaptionTrainer(Seq2SeqTrainer):
+class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
     """Trains a captioner and measures it by the captions that it generates from pictures alone.
 
     What it does otherwise than `Seq2SeqTrainer`:
@@ -37,6 +49,7 @@ class CaptionTrainer(Seq2SeqTrainer):
     - The loss is the mean over all label tokens of the accumulated, world-wide batch.
     - Each image is encoded once for all its captions, and captioned once, with all its references.
     - Evaluation whose images are in the training set is refused.
+    - A checkpoint is there whole or not at all; where memory runs out, the error says what to change.
 
     Args:
         model (`nn.Module`): A captioner of [`load_captioner`].
@@ -76,6 +89,7 @@ class CaptionTrainer(Seq2SeqTrainer):
         check_image_size(base_model(model), processing_class)
         if args.freeze_vision:
             freeze_vision_encoder(model)
+        freeze_first_layers(model, vision=args.freeze_vision_layers, text=args.freeze_text_layers)
         self.overlap: list[Any] = []
         if train_dataset is not None and eval_dataset is not None:
             self.overlap = ensure_no_overlap(
@@ -83,15 +97,10 @@ class CaptionTrainer(Seq2SeqTrainer):
             )
         # The Trainer would take the labels out of the batch and smooth over every position; the model does it right.
         self._label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
-        collator = data_collator or CaptionCollator(
-            processor=processing_class,
-            start_token_id=base_model(model).config.text_config.bos_token_id,
-            max_txt_len=args.max_txt_len,
-            prompt=args.prompt,
-            captions_per_image=args.captions_per_image,
-            seed=args.seed,
-        )
-        callbacks = list(callbacks or [])
+        collator = data_collator or make_collator(model, processing_class, args)
+        callbacks = [KeepStartToken(base_model(model)), WriteCurves(), *(callbacks or [])]
+        if args.track_energy:
+            callbacks.append(EnergyMeter(args.energy_country))
         if args.early_stopping_patience is not None and eval_dataset is not None:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         super().__init__(
@@ -107,8 +116,86 @@ class CaptionTrainer(Seq2SeqTrainer):
         )
         self.unreadable: dict[str, str] = {}
         self.sacrebleu_signature: str | None = None
+        self._throughput = Throughput()
+        self._saving = False
+        self._features: dict[int, FeatureDataset] = {}
 
     # ---- training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options):
+        """As in `Trainer`.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last whole one.
+
+        Raises:
+            ConfigurationError: Memory ran out; the message says what to change, in the order of what it costs. Or
+                there is no whole checkpoint to resume from.
+            ModelError: The checkpoint that was asked for is not whole.
+        """
+        checkpoint, passed_over = find_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        for sentence in passed_over:
+            logger.warning(sentence)
+        if self.args.should_save:
+            discard_incomplete(self.args.output_dir)
+        if self.args.cache_vision_features:
+            self.train_dataset = self.cache_features(self.train_dataset)
+        self._throughput = Throughput()
+        try:
+            return super().train(resume_from_checkpoint=checkpoint, **options)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, BlipRefineError) or not is_out_of_memory(error):
+                raise
+            raise ConfigurationError(advise_on_memory(self.args, self.model)) from error
+
+    def cache_features(self, dataset: Any) -> Any:
+        """A dataset with what the frozen encoder says of its images in the place of the images.
+
+        Raises:
+            ConfigurationError: Pictures are augmented, the encoder is trained, or the disk is too small.
+        """
+        if isinstance(dataset, FeatureDataset):
+            return dataset
+        if dataset.transform is not None:
+            raise ConfigurationError(
+                "cache_vision_features and augmentation exclude each other: an augmented picture is another at every "
+                "visit. Leave one of them out."
+            )
+        if id(dataset) not in self._features:
+            folder = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "features")
+            with self.args.main_process_first(desc="encoding images"):
+                features = VisionFeatures(self.model, self.processing_class, folder, self.args.feature_dtype)
+                missing, keys = features.missing(dataset.records)
+                size = features.check_disk(len(missing)) / 2**30
+                logger.warning(
+                    "Encoding %d images once into %s: %.2f GiB (%d more are there already).",
+                    *(len(missing), features.folder, size, len(set(keys.values())) - len(missing)),
+                )
+                keys = features.build(dataset.records, batch_size=self.args.per_device_eval_batch_size)
+            self._features[id(dataset)] = FeatureDataset(dataset, features, keys)
+        return self._features[id(dataset)]
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """As in `Trainer`; images and captions are counted."""
+        self._throughput.count(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def create_optimizer(self, model=None):
+        """As in `Trainer`, with the learning rates of `vision_learning_rate` and `layer_lr_decay`."""
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model) if model is not None else super().create_optimizer()
+        args = self.args
+        if not given and (args.vision_learning_rate is not None or args.layer_lr_decay != 1.0):
+            set_learning_rates(
+                optimizer, model or self.model, args.learning_rate, args.vision_learning_rate, args.layer_lr_decay
+            )
+        return optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in `Trainer`, with speed, peak memory and the time that is left beside each training loss."""
+        if "loss" in logs:
+            logs |= self._throughput.report(self.state, self.args.world_size)
+        super().log(logs, start_time)
 
     def compute_loss(self, model, inputs, return_outputs: bool = False, num_items_in_batch=None):
         """The summed loss over all label tokens, divided by their number in the accumulated, world-wide batch."""
@@ -126,11 +213,27 @@ class CaptionTrainer(Seq2SeqTrainer):
     def _model_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         """What the model's `forward` takes of a batch; what could not be read is remembered and taken out."""
         for image_id, reason in batch.get("unreadable", ()):
-            if image_id not in self.unreadable:
-                self.unreadable[image_id] = reason
+            self.unreadable.setdefault(image_id, reason)
+        if len(self.unreadable) > 16 and self.train_dataset is not None:
+            if len(self.unreadable) >= len(self.train_dataset):
+                image_id, reason = next(iter(self.unreadable.items()))
+                raise DataError(f"No image can be decoded; the first is {image_id!r}: {reason}")
         return {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
 
     # ---- evaluation ----
+
+    def evaluate(self, *args, **options):
+        """As in `Trainer`; some of the captioned images are written beside the numbers."""
+        with self._throughput.paused():
+            given = bool(args) or options.get("eval_dataset") is not None
+            if self.args.cache_vision_features and not given and isinstance(self.eval_dataset, BlipCaptionDataset):
+                options["eval_dataset"] = self.cache_features(self.eval_dataset)
+            metrics = super().evaluate(*args, **options)
+            if self.is_world_process_zero() and self.args.samples_to_log and self.args.predict_with_generate:
+                chosen = self._last_evaluation[: self.args.samples_to_log]
+                folder = Path(self.args.output_dir, "samples")
+                write_samples(chosen, folder, self.state.global_step, self.callback_handler.callbacks)
+        return metrics
 
     def get_eval_dataloader(self, eval_dataset=None):
         """As in `Trainer`, with every caption of an image instead of a draw of them."""
@@ -178,12 +281,19 @@ class CaptionTrainer(Seq2SeqTrainer):
         for batch in dataloader:
             batch = self._prepare_inputs(batch)
             indices = batch["indices"].tolist()
-            losses, tokens = self._losses_of_images(model, batch)
-            decoded = [None] * len(indices)
+            inputs = self._model_inputs(batch)
+            if not indices:
+                continue
+            # Encoded once for the loss and for the captions.
+            inputs["image_states"] = self._image_states(inputs)
+            losses, tokens = self._losses_of_images(model, inputs)
+            decoded: list[Any] = [None] * len(indices)
             if generate:
-                decoded = generate_captions(model, self.processing_class, batch["pixel_values"], self.args.decoding)
+                decoded = generate_captions(
+                    model, self.processing_class, None, self.args.decoding, image_states=inputs["image_states"]
+                )
             for index, loss, count, image in zip(indices, losses, tokens, decoded, strict=True):
-                text, confidence = (image.texts[0], image.log_probs[0]) if image else ("", None)
+                text, confidence = (self._new_text(image), image.log_probs[0]) if image else ("", None)
                 rows[index] = (loss, count, text, confidence)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         rows = self._gather(rows)
@@ -221,21 +331,35 @@ class CaptionTrainer(Seq2SeqTrainer):
         )
         return {"sacrebleu": bleu, **{name: scores.corpus[name] for name in TRAINING_METRICS}}
 
-    def _losses_of_images(self, model, batch) -> tuple[list[float], list[int]]:
-        """Summed loss and number of label tokens of each image: (images,) and (images,)."""
-        inputs = self._model_inputs(batch)
+    def _image_states(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """What the vision encoder says of a batch, in its own precision: `(images, patches + 1, hidden)`."""
+        captioner = base_model(self.model)
+        weight = captioner.vision_model.embeddings.patch_embedding.weight
+        states = inputs.pop("image_states", None)
+        pixels = inputs.pop("pixel_values", None)
+        if states is None:
+            states = captioner.vision_model(pixel_values=pixels.to(weight.dtype)).last_hidden_state
+        return states.to(weight.device, weight.dtype)
+
+    def _new_text(self, image) -> str:
+        """A caption without the prompt, which no reference begins with."""
+        return self.processing_class.tokenizer.decode(image.tokens[0], skip_special_tokens=True).strip()
+
+    def _losses_of_images(self, model, inputs) -> tuple[list[float], list[int]]:
+        """Summed loss and number of label tokens of each image: (images,) and (images,). No logits are kept."""
         counts = inputs["caption_counts"].tolist()
         if "labels" not in inputs:
             return [0.0] * len(counts), [0] * len(counts)
         with self.compute_loss_context_manager():
-            logits = model(**inputs).logits
-        targets = inputs["labels"][:, 1:]
-        per_token = nn.functional.cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), targets, reduction="none", ignore_index=-100
-        )
-        sums = per_token.sum(1).cpu().split(counts)
-        tokens = (targets != -100).sum(1).cpu().split(counts)
-        return [part.sum().item() for part in sums], [int(part.sum()) for part in tokens]
+            sums = model(**inputs, loss_only=True, per_caption=True).loss
+        labels = inputs["labels"] if self._labels_are_unshifted else inputs["labels"][:, 1:]
+        tokens = (labels != IGNORED).sum(1).cpu().split(counts)
+        return [part.sum().item() for part in sums.cpu().split(counts)], [int(part.sum()) for part in tokens]
+
+    @property
+    def _labels_are_unshifted(self) -> bool:
+        """Whether the labels hold the caption alone, as an encoder-decoder language model takes them."""
+        return not getattr(base_model(self.model).config, "use_decoder_only_language_model", True)
 
     def _gather(self, rows: dict[int, Any]) -> dict[int, Any]:
         """The rows of all processes, each image once."""
@@ -285,6 +409,35 @@ class CaptionTrainer(Seq2SeqTrainer):
 
     # ---- saving ----
 
+    def _get_output_dir(self, trial=None) -> str:
+        folder = super()._get_output_dir(trial=trial)
+        return os.path.join(folder, INCOMPLETE) if self._saving else folder
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """As in `Trainer`, beside its place; the checkpoint gets its name when all of it is on the disk."""
+        run, name = self._get_output_dir(trial), f"checkpoint-{self.state.global_step}"
+        best = self.state.best_model_checkpoint
+        with self._throughput.paused():
+            self._saving = True
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._saving = False
+            self.accelerator.wait_for_everyone()
+            if self.state.best_global_step == self.state.global_step:
+                best = os.path.join(run, name)
+            self.state.best_model_checkpoint = best
+            if self.args.should_save:
+                self.state.save_to_json(os.path.join(run, INCOMPLETE, name, "trainer_state.json"))
+                publish(run, name)
+                rotate_checkpoints(
+                    output_dir=run,
+                    save_total_limit=self.args.save_total_limit,
+                    best_model_checkpoint=best,
+                    use_mtime=True,
+                )
+            self.accelerator.wait_for_everyone()
+
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         """As in `Trainer`; the whole processor goes with the weights, so that every checkpoint can be used."""
         super()._save(output_dir, state_dict)
@@ -293,6 +446,31 @@ class CaptionTrainer(Seq2SeqTrainer):
         self.processing_class.save_pretrained(folder)
         # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
         Path(folder, "training_args.bin").unlink(missing_ok=True)
+
+
+def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> CaptionCollator:
+    """The collator that suits a captioner's family.
+
+    Args:
+        model (`nn.Module`): The captioner.
+        processor (`ProcessorMixin`): The one that belongs to it.
+        args ([`CaptionTrainingArguments`]): Prompt, lengths, captions an image, seed.
+    """
+    captioner = base_model(model)
+    text = None
+    if captioner.config.model_type != "blip":
+        from ..models.blip2_text import LanguageModelText
+
+        text = LanguageModelText(captioner, processor, args.prompt, args.max_txt_len)
+    return CaptionCollator(
+        processor=processor,
+        start_token_id=captioner.config.text_config.bos_token_id,
+        max_txt_len=args.max_txt_len,
+        prompt=args.prompt,
+        captions_per_image=args.captions_per_image,
+        seed=args.seed,
+        language_model_text=text,
+    )
 
 
 def is_loss(metric: str | None) -> bool:

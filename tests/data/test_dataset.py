@@ -51,8 +51,11 @@ def test_one_broken_file_is_left_out_and_named(tmp_path, collator):
     batch = collator()([data[i] for i in range(3)])
     assert batch["pixel_values"].shape[0] == 2 and batch["indices"].tolist() == [0, 2]
     assert batch["unreadable"][0][0] == "broken.jpg" and "broken.jpg" in batch["unreadable"][0][1]
-    with pytest.raises(DataError, match="None of the 1 images"):
-        collator()([data[1]])
+    # A batch of nothing else ends no run either: it adds nothing to the loss, and is empty in evaluation.
+    alone = collator()([data[1]])
+    assert alone["unreadable"][0][0] == "broken.jpg" and (alone["labels"] == IGNORED).all()
+    evaluation = collator(training=False)([data[1]])
+    assert len(evaluation["indices"]) == 0 and "pixel_values" not in evaluation
 
 
 def test_tensors_of_a_batch(collator, tiny_captioner):

@@ -1,0 +1,86 @@
+"""Some evaluated images with their captions, on the disk and in the tracker."""
+
+from __future__ import annotations
+
+import io
+import os
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..data.images import load_image
+from ..errors import ImageDecodeError
+from ..evaluation.systems import CaptionedImage
+from ..jsonlines import atomic_write, write_jsonl
+
+TILE = 224
+LINES = 7
+
+
+def write_samples(
+    images: Sequence[CaptionedImage], folder: str | os.PathLike, step: int, callbacks: Iterable[Any] = ()
+) -> Path:
+    """Write captioned images as `step-N.jsonl` and as one picture, `step-N.png`, and hand them to the trackers.
+
+    Args:
+        images (`Sequence[CaptionedImage]`): The images with what was said of them.
+        folder (`str` or `os.PathLike`): Where the files are written.
+        step (`int`): The optimizer step.
+        callbacks (`Iterable[TrainerCallback]`, *optional*): Among them the Trainer's callbacks for TensorBoard, W&B
+            and Trackio, which get the picture.
+
+    Returns:
+        `Path`: The picture.
+    """
+    name = f"step-{step:07d}"
+    rows = [
+        {"image_id": one.record.image_id, "caption": one.caption, "references": list(one.record.captions)}
+        for one in images
+    ]
+    write_jsonl(Path(folder, f"{name}.jsonl"), rows)
+    sheet = contact_sheet(images)
+    encoded = io.BytesIO()
+    sheet.save(encoded, format="PNG")
+    path = Path(folder, f"{name}.png")
+    with atomic_write(path, "wb") as file:
+        file.write(encoded.getvalue())
+    for callback in callbacks:
+        _send(callback, sheet, step)
+    return path
+
+
+def contact_sheet(images: Sequence[CaptionedImage]) -> Image.Image:
+    """The images side by side, each with its caption and, in grey, its first reference."""
+    font = ImageFont.load_default(13)
+    sheet = Image.new("RGB", (max(1, len(images)) * (TILE + 8), TILE + 16 * LINES), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, one in enumerate(images):
+        left = place * (TILE + 8)
+        try:
+            picture = load_image(one.record.image)
+        except ImageDecodeError:
+            continue
+        sheet.paste(picture.resize((TILE, TILE)), (left, 0))
+        texts = [(one.caption, "black")] + [(text, "gray") for text in one.record.captions[:1]]
+        line = 0
+        for text, color in texts:
+            for part in textwrap.wrap(text, 32)[: LINES // 2]:
+                draw.text((left + 2, TILE + 2 + 16 * line), part, fill=color, font=font)
+                line += 1
+    return sheet
+
+
+def _send(callback: Any, sheet: Image.Image, step: int) -> None:
+    """Hand the picture to the tracker that a callback of `transformers` speaks to; other callbacks are none."""
+    kind = type(callback).__name__
+    if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:
+        import numpy as np
+
+        callback.tb_writer.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
+    elif kind == "WandbCallback" and getattr(getattr(callback, "_wandb", None), "run", None) is not None:
+        callback._wandb.log({"samples": callback._wandb.Image(sheet), "train/global_step": step})
+    elif kind == "TrackioCallback" and getattr(callback, "_trackio", None) is not None:
+        callback._trackio.log({"samples": callback._trackio.Image(sheet), "train/global_step": step})
