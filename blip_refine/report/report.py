@@ -18,6 +18,7 @@ from .results import METRICS, RunResults, read_run
 from .sections import (
     calibration_charts,
     distribution_charts,
+    people_charts,
     score_charts,
     slice_charts,
     system_styles,
@@ -102,6 +103,8 @@ def render(run: RunResults, max_pictures: int = 200) -> str:
         analyses=findings.errors,
         people_analysis=findings.people,
         warnings=findings.warnings,
+        people=run.people,
+        people_charts=people_charts(run, run.people) if run.people else [],
         slice_charts=slice_charts(findings),
         calibration=findings.calibration,
         calibration_charts=calibration_charts(findings),

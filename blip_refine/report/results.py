@@ -76,6 +76,30 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class People:
+    """What people's ratings say, as `blip-refine rate --summary` wrote it.
+
+    Args:
+        images (`int`): Images rated.
+        ratings (`int`): Captions rated, over all raters.
+        systems (`Mapping[str, Mapping[str, tuple[float, float, float]]]`): System to criterion to mean and interval.
+        duels (`tuple[Mapping[str, Any], ...]`): Pairs of systems: `system`, `baseline`, `wins`, `ties`, `losses`,
+            `win_rate`, `low`, `high`, `difference`, `p_corrected`.
+        alpha (`Mapping[str, float]`): Criterion to Krippendorff's alpha.
+        raters (`tuple[Mapping[str, Any], ...]`): How each rater worked: `rater`, `anomalies`.
+        excluded (`tuple[str, ...]`): Raters that were left out.
+    """
+
+    images: int
+    ratings: int
+    systems: Mapping[str, Mapping[str, tuple[float, float, float]]]
+    duels: tuple[Mapping[str, Any], ...] = ()
+    alpha: Mapping[str, float] = field(default_factory=dict)
+    raters: tuple[Mapping[str, Any], ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunResults:
     """Everything that the result files of a run folder say.
 
@@ -87,7 +111,7 @@ class RunResults:
         examples (`tuple[Example, ...]`): The evaluated images.
         log (`tuple[Mapping[str, Any], ...]`): The rows of the Trainer's `log_history`.
         facts (`Mapping[str, Any]`): `run.json`.
-        people (`Mapping[str, Any]`): `human.json`, the summary of people's ratings.
+        people (`People`, *optional*): `human.json`, the summary of people's ratings.
         ablation (`Mapping[str, Any]`): `ablation.json`.
         contaminated (`str`, *optional*): Why the scores are not those of unseen images, where they are not.
     """
@@ -98,7 +122,7 @@ class RunResults:
     examples: tuple[Example, ...] = ()
     log: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    people: Mapping[str, Any] = field(default_factory=dict)
+    people: People | None = None
     ablation: Mapping[str, Any] = field(default_factory=dict)
     contaminated: str | None = None
 
@@ -156,7 +180,7 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         examples=examples,
         log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
         facts=_read_object(folder / "run.json"),
-        people=_read_object(folder / "human.json"),
+        people=_people(_read_object(folder / "human.json"), folder / "human.json"),
         ablation=_read_object(folder / "ablation.json"),
         contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
     )
@@ -223,6 +247,31 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
         signature=None if signature is None else str(signature),
         unavailable={str(metric): str(reason) for metric, reason in unavailable.items()},
     )
+
+
+def _people(value: Mapping[str, Any], path: Path) -> People | None:
+    if not value:
+        return None
+    try:
+        return People(
+            images=int(value["images"]),
+            ratings=int(value["ratings"]),
+            systems={
+                str(system): {
+                    str(criterion): (float(one["mean"]), float(one["low"]), float(one["high"]))
+                    for criterion, one in criteria.items()
+                }
+                for system, criteria in value["systems"].items()
+            },
+            duels=tuple(dict(duel) for duel in value.get("duels", ())),
+            alpha={str(criterion): float(one) for criterion, one in value.get("alpha", {}).items()},
+            raters=tuple({"anomalies": (), **rater} for rater in value.get("raters", ())),
+            excluded=tuple(str(rater) for rater in value.get("excluded", ())),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceFormatError(
+            f"{path} is no summary of ratings as `blip-refine rate --summary` writes it."
+        ) from error
 
 
 def _example(row: Mapping[str, Any], folder: Path, where: str) -> Example:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from . import charts
 from .measure import Findings
-from .results import METRICS, RunResults, curve, logged_metrics
+from .results import METRICS, People, RunResults, curve, logged_metrics
 from .words import words_of
 
 
@@ -85,6 +85,20 @@ def distribution_charts(run: RunResults) -> list[Panel]:
         svg = charts.histogram([("drafts", "s1", confidences)], name, "Confidence of the captioner")
         found.append(Panel("Confidence", svg))
     return found
+
+
+def people_charts(run: RunResults, people: People) -> list[Panel]:
+    """For each criterion that people rated, the mean of every system with its interval."""
+    styles = system_styles(run.system_names)
+    found: dict[str, list[charts.Bar]] = {}
+    for system, criteria in people.systems.items():
+        for criterion, (mean, low, high) in criteria.items():
+            bar = charts.Bar(system, mean, low, high, styles.get(system, "s5"))
+            found.setdefault(criterion, []).append(bar)
+    return [
+        Panel(criterion.capitalize(), charts.interval_chart(bars, f"{criterion}, rated by people", digits=2))
+        for criterion, bars in found.items()
+    ]
 
 
 def slice_charts(findings: Findings) -> list[Panel]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ..apps.conftest import browser as browser  # a fixture: pytest looks for its name here
+from ..apps.conftest import screenshots as screenshots
 from .run_folder import make_run
 
 

@@ -232,6 +232,7 @@ def test_nothing_to_report_says_what_to_name(tmp_path):
     ("name", "content", "message"),
     [
         ("predictions.jsonl", '{"image_id": 1}\n{"image_id": 1}', "'1' is there more than once"),
+        ("human.json", '{"images": 3}', "no summary of ratings"),
         ("coco_metrics.json", "{", "is not JSON"),
         ("coco_metrics.json", "[]", "a JSON object was expected"),
         ("coco_metrics.json", '{"systems": {"a": 3}}', "'systems' is not an object of objects"),
