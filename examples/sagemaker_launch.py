@@ -3,9 +3,9 @@
     python examples/sagemaker_launch.py --role ROLE --bucket BUCKET --data photos/ --image IMAGE_URI
     python examples/sagemaker_launch.py --smoke     # print the requests and send nothing; needs no account
 
-Needs `pip install 'blip_refine[sagemaker]'` and AWS credentials. IMAGE_URI is a container with this package and PyTorch
-in it, such as one built from AWS's PyTorch training image with `pip install blip_refine`; training runs
-`python -m blip_refine.apps.sagemaker.train` in it, and the endpoint `python -m blip_refine.apps.sagemaker.serve`.
+Needs `pip install 'blip_refine[sagemaker]'` and AWS credentials. IMAGE_URI is a container that holds this package and
+PyTorch, such as AWS's PyTorch training image with `pip install blip_refine`. Training runs
+`python -m blip_refine.apps.sagemaker.train` in it, the endpoint `python -m blip_refine.apps.sagemaker.serve`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def endpoint_requests(arguments: argparse.Namespace, name: str) -> dict[str, dic
     """What `CreateModel`, `CreateEndpointConfig` and `CreateEndpoint` are asked for."""
     container = {
         "Image": arguments.image,
-        "ModelDataUrl": f"s3://{arguments.bucket}/{name}/output/{name}/output/model.tar.gz",
         "Environment": {"BLIP_REFINE_REFINER": "rules"},
+        "ModelDataUrl": f"s3://{arguments.bucket}/{name}/output/{name}/output/model.tar.gz",
     }
     variant = {
         "VariantName": "all",

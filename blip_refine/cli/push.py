@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .output import output
+
+if TYPE_CHECKING:
+    from ..hub.push import PushResult
 
 
 def push(
@@ -25,6 +28,9 @@ def push(
     pictures: Annotated[bool | None, typer.Option(help="Show pictures in the card.")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Split weights above this.")] = "5GB",
     verify: Annotated[bool, typer.Option(help="Load it back and compare the logits.")] = True,
+    space: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also publish a Space, a page where people try it.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and upload nothing.")] = False,
 ) -> None:
     """Publish weights, processor, results and model card of RUN as OWNER/NAME.
@@ -51,15 +57,26 @@ def push(
         verify=verify,
         dry_run=dry_run,
     )
-    for warning in pushed.warnings:
-        output.warning(warning)
-    sizes = [[name, f"{size:,}"] for name, size in pushed.files.items()]
-    total = sum(pushed.files.values())
-    title = f"{'Would be published' if dry_run else 'Published'} ({pushed.kind}, {total / 1e6:.1f} MB)"
-    output.table(["file", "bytes"], sizes, title=title)
+    _show(pushed, dry_run)
     if pushed.verified:
         output.line(f"Loaded back {' and '.join(pushed.verified)} the upload: the logits are those of {run}.")
+    result = asdict(pushed)
+    if space is not None:
+        from ..hub.space import push_space
+
+        page = push_space(space, pushed.repo_id, private=private, dry_run=dry_run)
+        _show(page, dry_run)
+        result["space"] = asdict(page)
+    if pushed.url:
+        output.next_command(f"blip-refine caption PHOTOS --model {pushed.repo_id}")
+    output.result(result)
+
+
+def _show(pushed: PushResult, dry_run: bool) -> None:
+    for warning in pushed.warnings:
+        output.warning(warning)
+    total = sum(pushed.files.values())
+    title = f"{'Would be published' if dry_run else 'Published'} ({pushed.kind}, {total / 1e6:.1f} MB)"
+    output.table(["file", "bytes"], [[name, f"{size:,}"] for name, size in pushed.files.items()], title=title)
     if pushed.url:
         output.line(f"Page: {pushed.pull_request or pushed.url}")
-        output.next_command(f"blip-refine caption PHOTOS --model {pushed.repo_id}")
-    output.result(asdict(pushed))
