@@ -400,9 +400,9 @@ def main() -> None:
     three.add_argument("--requests", type=int, default=500)
     three.add_argument("--latency", type=float, default=0.05)
     three.add_argument("--errors", type=float, default=0.1)
-    three.add_argument("--concurrency", type=int, default=64)
-    three.add_argument("--repeats", type=int, default=5)
-    three.add_argument("--repeats-of-one", type=int, default=2)
+    three.add_argument("--concurrency", type=int, default=128)
+    three.add_argument("--repeats", type=int, default=3)
+    three.add_argument("--repeats-of-one", type=int, default=3)
     arguments = parser.parse_args()
     {"captions": captions, "consensus": consensus, "server": server}[arguments.part](arguments)
 

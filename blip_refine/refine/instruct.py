@@ -184,14 +184,12 @@ def _load(model: str, device: str | None, dtype: str | None, quantization: str |
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ConfigurationError(f"torch has no dtype {dtype!r}; there are: float32, bfloat16, float16.")
+    weights: dict[str, Any] = {"dtype": getattr(torch, dtype) if dtype else "auto"}
+    if quantization is not None:
+        weights |= {"quantization_config": _quantization_config(quantization), "device_map": device}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", **options)
-        if quantization is not None:
-            options["quantization_config"] = _quantization_config(quantization)
-            options["device_map"] = device
-        loaded = AutoModelForCausalLM.from_pretrained(
-            place, dtype=getattr(torch, dtype) if dtype else "auto", **options
-        )
+        loaded = AutoModelForCausalLM.from_pretrained(place, **options, **weights)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"The chat model {model!r} cannot be loaded: {error}") from error
     if not tokenizer.chat_template:

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from blip_refine import RefineRequest, load_refiner
-from blip_refine.errors import ConfigurationError, ModelError, RefinerError
+from blip_refine.errors import ConfigurationError, MissingExtraError, ModelError, RefinerError
 from blip_refine.refine.facts import FactsGuard, PolarityGuard
 from blip_refine.refine.grounding import captioner_likelihood, matching_probability
 from blip_refine.refine.guards import Guards
@@ -148,6 +148,17 @@ def test_sampling_is_repeatable(chat_model):
         load_refiner(f"instruct:{chat_model}", seed=seed, **sampled).refine(["a dog"])[0].raw for seed in (1, 1, 2)
     )
     assert first == second != other
+
+
+def test_what_a_model_file_needs_is_named(monkeypatch, tmp_path, chat_model):
+    from blip_refine.refine import instruct
+
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(instruct, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"blip_refine\[gguf\]"):
+        load_refiner(f"instruct:{tmp_path}/model.gguf").refine(["a dog"])
+    with pytest.raises(MissingExtraError, match=r"blip_refine\[quant\]"):
+        load_refiner(f"instruct:{chat_model}", quantization="4bit").refine(["a dog"])
 
 
 @pytest.mark.parametrize(
