@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from transformers import LogitsProcessorList
 
+from ..errors import ModelError
 from .text_decoder import StepDecoder
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def search(
     """
     logits = decoder.start(prompt)
     images = len(logits)
+    if not bool(logits.isfinite().all()):
+        raise ModelError("The model's scores are not numbers: its weights are broken, or overflow in this precision.")
     kind = _BeamSearch if options.num_beams > 1 else _RowSearch
     state = kind(images, prompt, options, vocabulary, processors, generator, logits.device)
     logits = logits[:, None].expand(-1, state.rows, -1)
