@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .guards import Guards
 
 CASINGS = ("sentence", "lower", "keep")
+MOST_ROUNDS = 6
 WITHOUT_STOP = ("catalogue", "e-commerce")
 """Audiences whose captions are labels, not sentences."""
 
@@ -88,12 +89,17 @@ class RulesRefiner(Refiner):
         changed: list[str] = []
         if not any(char.isalnum() for char in text):
             return text, changed
-        for name, step in steps:
-            repaired = step(text)
-            if repaired != text and repaired.strip():
-                changed.append(name)
-                text = repaired
-        return text, changed
+        # One repair can lay bare what another is for: until nothing changes any more.
+        for _ in range(MOST_ROUNDS):
+            before = text
+            for name, step in steps:
+                repaired = step(text)
+                if repaired != text and repaired.strip():
+                    changed.append(name)
+                    text = repaired
+            if text == before:
+                break
+        return text, list(dict.fromkeys(changed))
 
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
         proposals = []
