@@ -20,8 +20,11 @@ def app(
     password_env: Annotated[str | None, typer.Option(help="Environment variable with a password to ask for.")] = None,
     title: Annotated[str, typer.Option(help="Above the page.")] = "blip_refine",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    api: Annotated[bool, typer.Option("--api", help="Serve POST /caption for programs instead of a page.")] = False,
 ) -> None:
-    """Serve a page where people caption pictures."""
+    """Serve a page where people caption pictures, or with --api an endpoint for programs."""
+    if api:
+        return _serve_api(model, compare, refiner, host, port, password_env)
     import os
 
     from ..apps.captioners import Captioners
@@ -45,3 +48,34 @@ def app(
     output.line(f"Page: {url}   (Ctrl-C ends it)")
     output.result({"url": url, "models": list(desk.models)})
     page.block_thread()
+
+
+def _serve_api(
+    model: str,
+    compare: list[str] | None,
+    refiner: list[str] | None,
+    host: str,
+    port: int | None,
+    password_env: str | None,
+) -> None:
+    from ..apps.api import ApiLimits, create_api
+    from ..apps.server import make_server
+    from ..errors import ConfigurationError
+    from ..pipeline import CaptionPipeline
+
+    if compare or password_env or len(refiner or []) > 1:
+        raise ConfigurationError("With --api there is one model, at most one --refiner, and no password.")
+    if host not in LOOPBACK:
+        output.warning(f"Everyone who can reach {host} can use this endpoint: it asks nobody who they are.")
+    pipeline = CaptionPipeline.from_pretrained(model, refiner=refiner[0] if refiner else None)
+    limits, port = ApiLimits(), port or 8000
+    server = make_server(
+        create_api(pipeline, limits),
+        host=host,
+        port=port,
+        header_timeout=limits.header_timeout,
+        max_connections=limits.max_connections,
+    )
+    output.line(f"Endpoint: http://{host}:{port}/caption   (Ctrl-C ends it)")
+    output.result({"url": f"http://{host}:{port}", "model": model})
+    server.run()
