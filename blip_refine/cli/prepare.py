@@ -62,6 +62,7 @@ def prepare(
 
     Example: blip-refine prepare photos/ --output data
     """
+    from ..data.augment import load_augmentation
     from ..data.cleaning import CleaningRules
     from ..data.prepare import PAGE_FILE, prepare_dataset
     from ..data.rejections import Rejections
@@ -77,6 +78,7 @@ def prepare(
     columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
     options: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
     options |= _parse_options(option or [])
+    augmentation = load_augmentation(preview_augment)
     rejections = Rejections()
     if download:
         sources = [_download(sources, output_dir)]
@@ -96,10 +98,9 @@ def prepare(
             progress=advance,
         )
     if preview_augment is not None:
-        from ..data.augment import load_augmentation
         from ..data.augment_preview import save_preview
 
-        save_preview(load_augmentation(preview_augment), prepared.records, output_dir / "augmentation.jpg", seed=seed)
+        save_preview(augmentation, prepared.records, output_dir / "augmentation.jpg", seed=seed)
     splits = prepared.statistics["splits"]
     output.table(
         ["split", "images", "captions"],
