@@ -107,7 +107,12 @@ def quantization_config(quantization: str, compute_dtype: torch.dtype = torch.fl
     from transformers import BitsAndBytesConfig
 
     # The output layer turns small differences into other words; it stays as it is, as does what is tied to it.
-    kept = ["cls", "lm_head", "language_projection"]
+    kept = [
+        "text_decoder.cls",
+        "text_decoder.cls.predictions.decoder",
+        "language_model.lm_head",
+        "language_projection",
+    ]
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(

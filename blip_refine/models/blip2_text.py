@@ -36,7 +36,9 @@ class LanguageModelText:
         self.prompt_ids = _tokens(tokenizer, prompt) if prompt else []
         self.end_id = _end_token(model)
         self.pad_id = _first(config.text_config.pad_token_id, tokenizer.pad_token_id, self.end_id)
-        self.start_ids = [] if not self.decoder_only else [_first(config.text_config.bos_token_id, self.end_id)]
+        self.start_ids = (
+            [] if not self.decoder_only else [_first(getattr(config.text_config, "bos_token_id", None), self.end_id)]
+        )
         self.has_qformer_text = getattr(processor, "qformer_tokenizer", None) is not None
         if max_txt_len < len(self.prompt_ids) + 3:
             raise ConfigurationError(
@@ -157,7 +159,7 @@ def _generation_arguments(options: DecodingOptions, processor: Any) -> dict[str,
         names += ["temperature", "top_k", "top_p"]
     arguments = {name: getattr(options, name) for name in names}
     # What a checkpoint's own generation_config asks for must not mix with what was asked for here.
-    arguments |= {"max_length": None, "min_length": None, "no_repeat_ngram_size": options.no_repeat_ngram_size}
+    arguments |= {"min_length": 0, "no_repeat_ngram_size": options.no_repeat_ngram_size}
     if options.min_new_tokens:
         arguments["min_new_tokens"] = options.min_new_tokens
     if options.bad_words:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, BlipProcessor, ProcessorMixin
 
-from ..errors import ConfigurationError, ModelError
+from ..errors import BlipRefineError, ConfigurationError, ModelError
 from .adapters import add_lora as add_lora
 from .adapters import count_parameters as count_parameters
 from .adapters import quantization_config
@@ -95,6 +95,8 @@ def load_captioner(
             place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **options, **hub
         )
         processor = processor_class.from_pretrained(place, **hub)
+    except BlipRefineError:
+        raise
     except (OSError, ValueError) as error:
         raise ModelError(explain_loading_error(name_or_path, error)) from error
     use_attention(model, attention)

@@ -76,10 +76,11 @@ class KeepStartToken(TrainerCallback):
 
     def __init__(self, captioner: Any):
         self.captioner = captioner
-        self.start = captioner.config.text_config.bos_token_id
+        self.start = getattr(captioner.config.text_config, "bos_token_id", None)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.captioner.config.text_config.bos_token_id = self.start
+        if self.start is not None:
+            self.captioner.config.text_config.bos_token_id = self.start
 
 
 class WriteCurves(TrainerCallback):

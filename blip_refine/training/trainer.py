@@ -464,7 +464,8 @@ def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArgumen
         text = LanguageModelText(captioner, processor, args.prompt, args.max_txt_len)
     return CaptionCollator(
         processor=processor,
-        start_token_id=captioner.config.text_config.bos_token_id,
+        # T5 has none: its decoder starts from the padding token, and LanguageModelText knows it.
+        start_token_id=getattr(captioner.config.text_config, "bos_token_id", None) or 0,
         max_txt_len=args.max_txt_len,
         prompt=args.prompt,
         captions_per_image=args.captions_per_image,
