@@ -3,9 +3,10 @@
     python benchmarks/data.py [--photos FOLDER] [--output benchmarks/results/data.json]
 
 The stock way is what a careful user writes: `Image.open(path).convert("RGB")` and `BlipImageProcessor`, in one
-process and in the workers of a `DataLoader`. Both sides alternate in one process; the median of several rounds is shown,
-with the largest and the mean difference of the pixel values, in levels of 255. Without `--photos`, made pictures stand in
-for small photos. 12-megapixel photos are collages of the small ones at full detail, which is harder than a real one.
+process and in the workers of a `DataLoader`. Both sides alternate in one process; the median of several rounds is
+shown, with the largest and the mean difference of the pixel values, in levels of 255. Without `--photos`, made
+pictures stand in for small photos. 12-megapixel photos are collages of the small ones at full detail, which is
+harder than a real one.
 """
 
 from __future__ import annotations
