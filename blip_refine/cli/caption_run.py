@@ -182,7 +182,7 @@ class CaptionRun:
                 file.write(rows)
             return
         for row in rows:
-            sink.line(f"{row['image_id']}\t{row.get('error') or row['caption'] or '(' + row['review'] + ')'}")
+            sink.line(f"{row['image_id']}: {row.get('error') or row['caption'] or '(' + row['review'] + ')'}")
         if sink.json_mode:
             self.shown += rows
 

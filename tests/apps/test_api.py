@@ -1,0 +1,191 @@
+"""The endpoint over real sockets: right answers for many at once, and no client that can hurt the others."""
+
+from __future__ import annotations
+
+import base64
+import io
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+httpx = pytest.importorskip("httpx")
+
+from blip_refine.apps.api import ApiLimits, create_api  # noqa: E402
+from blip_refine.apps.server import make_server  # noqa: E402
+from blip_refine.data.sources.scenes import make_scene  # noqa: E402
+from blip_refine.errors import ConfigurationError  # noqa: E402
+from blip_refine.pipeline import CaptionPipeline  # noqa: E402
+
+LIMITS = ApiLimits(max_bytes=100_000, queue_size=80, timeout=30, upload_timeout=1, header_timeout=1)
+
+
+def jpeg(number: int) -> bytes:
+    buffer = io.BytesIO()
+    make_scene("everyday", "test", number).image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+class Running:
+    def __init__(self, pipeline, limits=LIMITS, port=0):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        app = create_api(pipeline, limits)
+        self.server = make_server(app, port=self.port, header_timeout=limits.header_timeout)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *exception):
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return CaptionPipeline.from_pretrained("starter", decoding="fast", batch_size=16, num_workers=2)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return [jpeg(number) for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def expected(pipeline, photos):
+    return [caption.text for caption in pipeline(photos)]
+
+
+@pytest.fixture(scope="module")
+def endpoint(pipeline):
+    with Running(pipeline) as running:
+        yield running
+
+
+def send(endpoint, photo: bytes):
+    return httpx.post(f"{endpoint.url}/caption", content=photo, headers={"content-type": "image/jpeg"}, timeout=60)
+
+
+def test_each_form_of_upload_gives_the_caption(endpoint, photos, expected):
+    text = base64.b64encode(photos[0]).decode()
+    answers = [
+        send(endpoint, photos[0]),
+        httpx.post(f"{endpoint.url}/caption", files={"file": ("a.jpg", photos[0], "image/jpeg")}),
+        httpx.post(f"{endpoint.url}/caption", json={"image": text}),
+        httpx.post(f"{endpoint.url}/caption", json={"image": f"data:image/jpeg;base64,{text}"}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 200 and answer.json()["caption"] == expected[0]
+        assert answer.json()["confidence"] < 0
+    assert httpx.get(f"{endpoint.url}/healthz").json()["status"] == "ok"
+
+
+def test_sixty_four_clients_get_their_own_answers_in_few_batches(endpoint, photos, expected):
+    before = httpx.get(f"{endpoint.url}/healthz").json()
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda number: send(endpoint, photos[number % 12]), range(128)))
+    assert [answer.status_code for answer in answers] == [200] * 128
+    assert [answer.json()["caption"] for answer in answers] == [expected[number % 12] for number in range(128)]
+    after = httpx.get(f"{endpoint.url}/healthz").json()
+    assert after["served"] - before["served"] == 128
+    assert after["batches"] - before["batches"] < 64, "concurrent requests must be captioned together"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "message"),
+    [
+        (b"no image", "image/jpeg", 422, "not an image"),
+        (b"", "image/jpeg", 422, "empty"),
+        (b"{", "application/json", 400, "not JSON"),
+        (b"[" * 50_000, "application/json", 400, "not JSON"),
+        (b"[]", "application/json", 422, "JSON object must be"),
+        (b'{"image": "@@"}', "application/json", 422, "not base64"),
+        (b'{"url": "http://127.0.0.1/x"}', "application/json", 422, "private network"),
+        (b'{"url": "http://[::ffff:169.254.169.254]/"}', "application/json", 422, "private network"),
+        (b'{"url": "file:///etc/passwd"}', "application/json", 422, "only http and https"),
+        (b"x", "text/plain", 415, "Send the image"),
+        (b"--x--", "multipart/form-data; boundary=x", 422, "neither a file nor"),
+        (b"junk", "multipart/form-data", 400, "boundary"),
+        (bytes(200_000), "image/jpeg", 413, "100000 bytes"),
+    ],
+)
+def test_requests_that_are_wrong_are_told_so(endpoint, body, kind, status, message):
+    answer = httpx.post(f"{endpoint.url}/caption", content=body, headers={"content-type": kind})
+    assert answer.status_code == status and message in answer.text
+
+
+def test_a_body_that_does_not_say_how_long_it_is_is_bounded_too(endpoint):
+    chunks = (bytes(10_000) for _ in range(50))
+    answer = httpx.post(f"{endpoint.url}/caption", content=chunks, headers={"content-type": "image/jpeg"})
+    assert answer.status_code == 413
+
+
+HEAD = b"POST /caption HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"", b""),
+        (HEAD + b"X-Slow: ", b""),
+        (HEAD + b"Content-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc", b"HTTP/1.1 408"),
+    ],
+    ids=["silent", "slow headers", "slow body"],
+)
+def test_slow_clients_are_let_go_and_others_do_not_notice(endpoint, photos, expected, sent, answer):
+    slow = [socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) for _ in range(50)]
+    started = time.monotonic()
+    for connection in slow:
+        connection.sendall(sent)
+    assert send(endpoint, photos[1]).json()["caption"] == expected[1]
+    for connection in slow:
+        with connection:
+            assert connection.recv(100).startswith(answer)
+    assert time.monotonic() - started < 8
+
+
+class Slow:
+    """A pipeline that takes its time, with all else of the real one."""
+
+    def __init__(self, pipeline, seconds):
+        self.pipeline, self.seconds = pipeline, seconds
+
+    def caption_prepared(self, batch):
+        time.sleep(self.seconds)
+        return self.pipeline.caption_prepared(batch)
+
+    def __getattr__(self, name):
+        return getattr(self.pipeline, name)
+
+
+def test_a_full_queue_is_said_at_once_and_a_late_caption_is_given_up_on(pipeline, photos, expected):
+    limits = ApiLimits(queue_size=4, timeout=0.5)
+    with Running(Slow(pipeline, 1.0), limits) as running, ThreadPoolExecutor(12) as pool:
+        codes = [answer.status_code for answer in pool.map(lambda photo: send(running, photo), photos)]
+        assert codes.count(504) == 4 and codes.count(429) == 8
+    with Running(Slow(pipeline, 0.2), ApiLimits(queue_size=4)) as running:
+        assert send(running, photos[2]).json()["caption"] == expected[2]
+
+
+def test_a_server_that_is_told_to_stop_answers_what_it_has(pipeline, photos, expected):
+    with ThreadPoolExecutor(1) as pool:
+        with Running(Slow(pipeline, 0.5)) as running:
+            answer = pool.submit(send, running, photos[3])
+            time.sleep(0.2)
+        assert answer.result().json()["caption"] == expected[3]
+
+
+def test_a_port_that_is_taken_is_named(endpoint, pipeline):
+    with pytest.raises(ConfigurationError, match="Give another --port"):
+        make_server(create_api(pipeline), port=endpoint.port)
