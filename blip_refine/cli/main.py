@@ -16,7 +16,22 @@ from .. import __version__
 from ..errors import BlipRefineError
 from .output import output
 
-COMMANDS = ("demo", "prepare", "train", "evaluate", "caption", "score", "refine", "compare", "rate", "report", "push", "app")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "prepare",
+    "train",
+    "evaluate",
+    "caption",
+    "score",
+    "refine",
+    "compare",
+    "ablate",
+    "rate",
+    "report",
+    "push",
+    "app",
+)
 """The files of this folder that hold a command, in the order of `--help`. Each defines a function of its name."""
 
 GLOBAL_FLAGS = {

@@ -67,14 +67,15 @@ def number(value: float) -> str:
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten) that cover `low` to `high`, about `wanted` of them."""
-    if not high > low:
+    # Equal but for the last bits: sums in another order.
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
         pad = abs(high) * 0.1 or 1.0
         low, high = low - pad, high + pad
     raw = (high - low) / max(wanted, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
 def _frame(body: Iterable[str], title: str, description: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
@@ -206,6 +207,29 @@ def interval_chart(bars: Sequence[Bar], title: str, digits: int = 3, zero: bool 
         body.append(_text(width - right + 12, middle + 4, values[shape], "start", "label"))
         told.append(said + ".")
     return _frame(body, title, " ".join(told), width, height)
+
+
+def scatter(points: Sequence[tuple[str, float, float, bool]], x_name: str, y_name: str, title: str) -> Markup:
+    """Points with their names; those on the Pareto front are filled and joined.
+
+    Args:
+        points (`Sequence[tuple[str, float, float, bool]]`): Name, x (less is better), y (more is better), and whether
+            it is on the front.
+        x_name (`str`): What x is.
+        y_name (`str`): What y is.
+        title (`str`): What is shown.
+    """
+    axes = _Axes([0.0, max(x for _, x, _, _ in points) * 1.25 or 1.0], [y for _, _, y, _ in points], x_name, y_name)
+    body = axes.draw()
+    front = sorted((x, y) for _, x, y, best in points if best)
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in front)
+    body.append(f'<polyline points="{path}" class="line s1 dashed"/>')
+    for place, (name, x, y, best) in enumerate(points, 1):
+        label = f"{place}. {name}: {y_name} {number(y)} at {x_name} {number(x)}"
+        body.append(_marker(axes.x(x), axes.y(y), "s1" if best else "s0", 0, label))
+        body.append(_text(axes.x(x) + 8, axes.y(y) - 7, str(place), "start", "label"))
+    told = " ".join(f"{name}: {number(y)} at {number(x)}." for name, x, y, _ in points)
+    return _frame(body, title, told)
 
 
 def histogram(groups: Sequence[tuple[str, str, Sequence[float]]], x_name: str, title: str, bins: int = 12) -> Markup:

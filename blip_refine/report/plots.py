@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .measure import Findings
 from .results import METRICS, RunResults, curve, logged_metrics
 from .words import words_of
 
@@ -13,22 +15,27 @@ COLORS = ("#64748b", "#4f46e5", "#0d9488", "#d97706", "#be185d", "#0284c7", "#a3
 """Of the systems, in their order; told apart by readers with any colour vision, and never the only mark."""
 
 
-def write_plots(run: RunResults, folder: Path) -> list[Path]:
+def write_plots(findings: Findings, folder: Path) -> list[Path]:
     """Write every plot that the run has data for.
 
     Args:
-        run (`RunResults`): What the run folder says.
+        findings (`Findings`): What was found out about the run.
         folder (`Path`): Where the files go.
 
     Returns:
-        `list[Path]`: What was written: of `loss.png`, `metrics.png`, `scores.png`, `lengths.png`, `confidence.png`.
+        `list[Path]`: What was written: of `loss.png`, `metrics.png`, `scores.png`, `lengths.png`, `confidence.png`,
+        `calibration.png`, `slices.png` and `pareto.png`.
     """
+    run = findings.run
     drawings: tuple[tuple[str, Callable[[RunResults, Any], None], tuple[float, float], bool], ...] = (
         ("loss.png", _loss, (7, 4), bool(curve(run, "loss") or curve(run, "eval_loss"))),
         ("metrics.png", _metrics, (7, 4), bool(logged_metrics(run))),
         ("scores.png", _scores, (9, 4.5), any(system.scores for system in run.systems)),
         ("lengths.png", _lengths, (7, 4), any(example.systems for example in run.examples)),
         ("confidence.png", _confidence, (7, 4), any(example.confidence is not None for example in run.examples)),
+        ("calibration.png", partial(_calibration, findings), (7, 4), findings.calibration is not None),
+        ("slices.png", partial(_slices, findings), (7, 1.5 + 0.32 * len(findings.slices)), bool(findings.slices)),
+        ("pareto.png", _pareto, (7, 4.5), bool(run.ablation.get("cells"))),
     )
     written = []
     for name, draw, size, possible in drawings:
@@ -116,6 +123,47 @@ def _lengths(run: RunResults, figure: Any) -> None:
 def _confidence(run: RunResults, figure: Any) -> None:
     axes = _axes(figure, "Confidence", "mean log-probability of the caption's tokens", "captions")
     axes.hist([one.confidence for one in run.examples if one.confidence is not None], bins=20, color=COLORS[1])
+
+
+def _calibration(findings: Findings, run: RunResults, figure: Any) -> None:
+    found = findings.calibration
+    assert found is not None
+    axes = _axes(figure, "Confidence and quality", "confidence (mean log-probability)", run.headline_metric or "score")
+    middle = [one.score for one in found.bins]
+    errors = [
+        [max(one.score - one.low, 0.0) for one in found.bins],
+        [max(one.high - one.score, 0.0) for one in found.bins],
+    ]
+    axes.errorbar([one.confidence for one in found.bins], middle, yerr=errors, marker="o", capsize=3, color=COLORS[1])
+
+
+def _slices(findings: Findings, run: RunResults, figure: Any) -> None:
+    axes = _axes(figure, "Parts of the images", run.headline_metric or "score", "")
+    axes.grid(visible=False)
+    names = [_plain(f"{one.by}: {one.name} ({one.images})") for one in findings.slices]
+    scores = [one.score for one in findings.slices]
+    errors = [
+        [max(one.score - one.low, 0.0) for one in findings.slices],
+        [max(one.high - one.score, 0.0) for one in findings.slices],
+    ]
+    axes.barh(range(len(names)), scores, xerr=errors, capsize=3, color=COLORS[1])
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+
+
+def _pareto(run: RunResults, figure: Any) -> None:
+    metric = str(run.ablation["metric"])
+    axes = _axes(figure, f"{metric} against time", "milliseconds an image", metric)
+    cells = run.ablation["cells"]
+    for place, one in enumerate(cells, 1):
+        x, y = 1000 * one["seconds"], one["scores"][metric]
+        label = _plain(f"{place}. {one['name']}")
+        axes.scatter([x], [y], color=COLORS[1 if one.get("best") else 0], label=label, zorder=3)
+        axes.annotate(str(place), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    front = sorted((1000 * one["seconds"], one["scores"][metric]) for one in cells if one.get("best"))
+    axes.plot(*zip(*front, strict=True), color=COLORS[1], linestyle="--", linewidth=1)
+    axes.set_xlim(left=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _plain(text: str) -> str:

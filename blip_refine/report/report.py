@@ -12,10 +12,12 @@ from ..jsonlines import atomic_write
 from .charts import number
 from .errors import fault_rows
 from .gallery import build_cards
-from .measure import measure
+from .measure import Findings, measure
 from .plots import write_plots
-from .results import METRICS, RunResults, read_run
+from .results import METRICS, read_run
+from .samples import write_samples
 from .sections import (
+    ablation_chart,
     calibration_charts,
     distribution_charts,
     people_charts,
@@ -39,7 +41,7 @@ def write_report(run_folder: str | os.PathLike, max_pictures: int = 200, plots: 
         run_folder (`str` or `os.PathLike`): The folder that `train`, `evaluate` or `demo` wrote.
         max_pictures (`int`, defaults to 200): At most so many pictures in the gallery: those that gained and lost
             most, and the rest at equal distances. All images count in tables and charts.
-        plots (`bool`, defaults to `True`): Whether to write the PNG files too.
+        plots (`bool`, defaults to `True`): Whether to write the PNG plots and the annotated samples too.
 
     Returns:
         `Path`: The page.
@@ -48,21 +50,22 @@ def write_report(run_folder: str | os.PathLike, max_pictures: int = 200, plots: 
         SourceNotFoundError: There is no such folder, or no result file in it.
         SourceFormatError: A result file is broken.
     """
-    run = read_run(run_folder)
-    target = run.folder / "report"
-    page = render(run, max_pictures)
+    findings = measure(read_run(run_folder))
+    target = findings.run.folder / "report"
+    page = render(findings, max_pictures)
     with atomic_write(target / "index.html") as file:
         file.write(page)
     if plots:
-        write_plots(run, target)
+        write_plots(findings, target)
+        write_samples(findings.run, target / "samples")
     return target / "index.html"
 
 
-def render(run: RunResults, max_pictures: int = 200) -> str:
+def render(findings: Findings, max_pictures: int = 200) -> str:
     """The page as text.
 
     Args:
-        run (`RunResults`): What the run folder says.
+        findings (`Findings`): What was found out about the run.
         max_pictures (`int`, defaults to 200): At most so many pictures in the gallery.
     """
     import jinja2
@@ -77,7 +80,6 @@ def render(run: RunResults, max_pictures: int = 200) -> str:
     environment.globals.update(number=number, comparison_of=comparison_of, verdict_of=verdict_of)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    findings = measure(run)
     run = findings.run
     shown = tiles(run)
     faults = fault_rows(findings)
@@ -103,6 +105,8 @@ def render(run: RunResults, max_pictures: int = 200) -> str:
         analyses=findings.errors,
         people_analysis=findings.people,
         warnings=findings.warnings,
+        ablation=run.ablation,
+        ablation_chart=ablation_chart(run.ablation),
         people=run.people,
         people_charts=people_charts(run, run.people) if run.people else [],
         slice_charts=slice_charts(findings),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from . import charts
 from .measure import Findings
-from .results import METRICS, People, RunResults, curve, logged_metrics
+from .results import METRICS, People, RunResults, curve, is_number, logged_metrics
 from .words import words_of
 
 
@@ -85,6 +87,20 @@ def distribution_charts(run: RunResults) -> list[Panel]:
         svg = charts.histogram([("drafts", "s1", confidences)], name, "Confidence of the captioner")
         found.append(Panel("Confidence", svg))
     return found
+
+
+def ablation_chart(ablation: Mapping[str, Any]) -> Panel | None:
+    """Quality against time of every cell of an ablation."""
+    cells, metric = ablation.get("cells") or [], ablation.get("metric")
+    points = [
+        (str(one["name"]), 1000 * one["seconds"], one["scores"][metric], bool(one.get("best")))
+        for one in cells
+        if is_number(one.get("seconds")) and is_number(one.get("scores", {}).get(metric))
+    ]
+    if not points or metric is None:
+        return None
+    svg = charts.scatter(points, "milliseconds an image", str(metric), f"{metric} against time")
+    return Panel(f"{metric} against time", svg, (("nothing is better and faster", "s1"), ("the others", "s0")))
 
 
 def people_charts(run: RunResults, people: People) -> list[Panel]:

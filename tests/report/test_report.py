@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from blip_refine.errors import SourceFormatError, SourceNotFoundError
+from blip_refine.report.charts import ticks
 from blip_refine.report.report import write_report
 
 from .run_folder import edit, read_rows, write_rows
@@ -76,9 +77,9 @@ def test_page_holds_everything_of_a_run(run):
     assert all(picture["src"].startswith("data:image/") for picture in found.all("img"))
     rows = read_rows(run)
     assert [picture["alt"] for picture in pictures] == [row["caption"] for row in rows]
-    for name in ("loss", "metrics", "scores", "lengths", "confidence"):
+    for name in ("loss", "metrics", "scores", "lengths", "confidence", "calibration", "slices", "samples/sample_01"):
         with Image.open(run / "report" / f"{name}.png") as plot:
-            assert plot.width > 500
+            assert plot.width >= 480
 
 
 def test_page_loads_nothing_from_outside(run):
@@ -221,6 +222,13 @@ def test_same_files_give_the_same_page(run):
     assert write_report(run, plots=False).read_bytes() == first
 
 
+def test_scales_are_round_and_cover_what_they_show():
+    assert ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    for low, high in ((0.0, 0.0), (6.1031211282307, 6.1031211282308), (-2.0, -2.0), (1e-12, 3e-12), (-1.2, 7.9)):
+        found = ticks(low, high)
+        assert len(found) >= 2 and found[0] <= low and found[-1] >= high and found == sorted(set(found))
+
+
 def test_nothing_to_report_says_what_to_name(tmp_path):
     with pytest.raises(SourceNotFoundError, match="There is no run folder"):
         write_report(tmp_path / "nowhere")
@@ -249,6 +257,7 @@ def test_broken_file_is_named(run, name, content, message):
 
 def test_report_loads_no_model_library(run):
     code = f"""import sys
+from blip_refine.report.charts import ticks
 from blip_refine.report.report import write_report
 write_report({str(run)!r}, plots=False)
 assert not {{"torch", "transformers"}} & set(sys.modules)"""

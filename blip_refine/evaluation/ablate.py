@@ -1,0 +1,267 @@
+"""`run_ablation`: decoding presets x refiners x prompts x guards over the same drafts, and what each cell costs.
+
+Drafts are made once for each way of decoding, answers of language models are asked once for each prompt, and what is
+done is on the disk: the same call after an interruption goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..jsonlines import write_json
+from ..metrics.score import metric_names, score_captions
+from ..records import CaptionRecord
+from ..refine.base import Refiner, load_refiner
+from ..refine.cache import AnswerCache
+from .ablation_cells import (
+    NO_REFINER,
+    Cell,
+    Drafts,
+    MadeCell,
+    asks_model,
+    claim_folder,
+    has_prompt,
+    make_cell,
+    make_drafts,
+)
+from .compare import HEADLINE_METRICS, SystemComparison
+from .evaluator import Captioner, write_results
+from .significance import compare_scores
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What a cell gave and what it cost.
+
+    Args:
+        cell (`Cell`): Which.
+        scores (`dict[str, float]`): Corpus scores.
+        intervals (`dict[str, tuple[float, float]]`): Their 95 % bootstrap intervals.
+        seconds (`float`): Seconds an image: captioning, and refining where there is a refiner.
+        tokens (`float`): Tokens that language models read and wrote, an image.
+        cost (`float`, *optional*): US dollars an image; `None` where prices are not known.
+        changed (`float`): Share of drafts that the refiner changed.
+        difference (`float`, *optional*): Headline score minus that of the first cell; `None` for the first cell.
+        p_corrected (`float`, *optional*): Of this difference.
+        best (`bool`): Whether no other cell is both at least as good and at least as fast, and better in one (the
+            Pareto front of headline score and seconds).
+    """
+
+    cell: Cell
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    seconds: float
+    tokens: float
+    cost: float | None
+    changed: float
+    difference: float | None = None
+    p_corrected: float | None = None
+    best: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As an entry of `cells` in `ablation.json`; what is not known is left out."""
+        value: dict[str, Any] = {
+            "name": self.cell.name,
+            "decoding": self.cell.decoding,
+            "refiner": self.cell.refiner,
+            "prompt": self.cell.prompt,
+            "guards": self.cell.guards,
+            "scores": self.scores,
+            "intervals": {metric: {"low": low, "high": high} for metric, (low, high) in self.intervals.items()},
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+            "cost": self.cost,
+            "changed": self.changed,
+            "difference": self.difference,
+            "p_corrected": self.p_corrected,
+            "best": self.best,
+        }
+        return {key: held for key, held in value.items() if held is not None}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A finished grid.
+
+    Args:
+        metric (`str`): The headline metric.
+        cells (`tuple[CellResult, ...]`): In the order of the grid.
+        comparison (`SystemComparison`): The same with captions, per-image scores and tests.
+    """
+
+    metric: str
+    cells: tuple[CellResult, ...]
+    comparison: SystemComparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of `ablation.json`."""
+        return {
+            "metric": self.metric,
+            "images": len(self.comparison.references),
+            "cells": [cell.to_dict() for cell in self.cells],
+        }
+
+
+def make_grid(
+    decodings: Sequence[str] = ("accurate",),
+    refiners: Sequence[str] = (NO_REFINER,),
+    prompts: Sequence[str] = (),
+    guards: Sequence[str] = (),
+) -> list[Cell]:
+    """All cells of a grid, each once. Prompts and guards vary only where the refiner asks a model.
+
+    Args:
+        decodings (`Sequence[str]`): Decoding presets.
+        refiners (`Sequence[str]`): Names of refiners; "none" for the drafts themselves.
+        prompts (`Sequence[str]`): Prompt templates; the refiner's own by default.
+        guards (`Sequence[str]`): Guards, each entry one choice ("form,facts", "none"); the refiner's own by default.
+
+    Raises:
+        ConfigurationError: There is no decoding or no refiner.
+    """
+    if not decodings or not refiners:
+        raise ConfigurationError("A grid needs at least one decoding preset and one refiner ('none' is one).")
+    cells: dict[Cell, None] = {}
+    for decoding, refiner in product(decodings, refiners):
+        chosen_prompts: Sequence[str | None] = prompts if prompts and has_prompt(refiner) else (None,)
+        chosen_guards: Sequence[str | None] = guards if guards and asks_model(refiner) else (None,)
+        for prompt, guard in product(chosen_prompts, chosen_guards):
+            cells[Cell(decoding, refiner, prompt, guard)] = None
+    return list(cells)
+
+
+def run_ablation(
+    captioners: Mapping[str, Captioner] | Callable[[str], Captioner],
+    records: Sequence[CaptionRecord],
+    cells: Sequence[Cell],
+    folder: str | os.PathLike,
+    *,
+    metrics: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    batch_size: int = 16,
+    refiner_options: Mapping[str, Any] | None = None,
+    make_refiner: Callable[..., Refiner] = load_refiner,
+    captioner: str = "",
+    on_cell: Callable[[Cell], None] | None = None,
+) -> Ablation:
+    """Caption and refine the same images in every way of a grid, score each, and write it all down.
+
+    Args:
+        captioners (`Mapping[str, Captioner]` or `Callable`): For each decoding preset what captions images; or a
+            function from the preset's name to it, called only where drafts are missing.
+        records (`Sequence[CaptionRecord]`): The images with their references.
+        cells (`Sequence[Cell]`): The grid; the first cell is what the others are compared with.
+        folder (`str` or `os.PathLike`): Where drafts, answers and results are kept.
+        metrics (`Sequence[str]`, *optional*): By default all of COCO's that can be computed.
+        resamples (`int`, defaults to 1000): Bootstrap resamples for each interval.
+        seed (`int`, defaults to 0): Of these.
+        batch_size (`int`, defaults to 16): Images at once.
+        refiner_options (`Mapping[str, Any]`, *optional*): Handed to every refiner that asks a model (`base_url`, ...).
+        make_refiner (`Callable`, defaults to [`load_refiner`]): Builds a refiner from its name and options.
+        captioner (`str`, defaults to `""`): What tells this captioner from others, so that a folder is not continued
+            with another one.
+        on_cell (`Callable`, *optional*): Called with each cell before it is made.
+
+    Returns:
+        `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run.
+
+    Raises:
+        ConfigurationError: The grid is empty, or the folder holds an ablation of other images.
+    """
+    if not cells or len(set(cells)) != len(cells):
+        raise ConfigurationError("An ablation needs a grid of cells, each once.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    claim_folder(folder, records, captioner)
+    drafts: dict[str, Drafts] = {}
+    made: dict[Cell, MadeCell] = {}
+    with AnswerCache(folder / "answers.sqlite") as cache:
+        for cell in cells:
+            if on_cell is not None:
+                on_cell(cell)
+            if cell.decoding not in drafts:
+                drafts[cell.decoding] = make_drafts(captioners, cell.decoding, records, folder, batch_size)
+            made[cell] = make_cell(
+                cell, drafts[cell.decoding], records, folder, cache, batch_size, refiner_options or {}, make_refiner
+            )
+    ablation = _score(made, records, metric_names(metrics), resamples, seed)
+    write_results(
+        folder,
+        ablation.comparison.to_dict(),
+        ablation.comparison.rows(),
+        records,
+        gains=ablation.comparison.gains(),
+    )
+    write_json(folder / "ablation.json", ablation.to_dict())
+    return ablation
+
+
+def _score(
+    made: Mapping[Cell, MadeCell], records: Sequence[CaptionRecord], metrics: Sequence[str], resamples: int, seed: int
+) -> Ablation:
+    skipped = {
+        image_id: caption.error
+        for one in made.values()
+        for image_id, caption in one.captions.items()
+        if caption.error is not None
+    }
+    references = {record.image_id: record.captions for record in records if record.image_id not in skipped}
+    captions = {cell.name: {image_id: one.captions[image_id] for image_id in references} for cell, one in made.items()}
+    bootstrap = resamples if len(references) > 1 else 0
+    scores = {
+        name: score_captions(
+            {image_id: caption.text for image_id, caption in held.items()},
+            references,
+            metrics,
+            allow_empty=True,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        for name, held in captions.items()
+    }
+    tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
+    comparison = SystemComparison(scores, tests, captions, references, skipped=skipped)
+    metric = comparison.headline_metric
+    if metric is None:
+        raise ConfigurationError(
+            f"None of {', '.join(HEADLINE_METRICS)} was computed: there is nothing to compare by."
+        )
+    by_name = {test.system: test for test in tests if test.metric == metric}
+    results = []
+    for cell, one in made.items():
+        test = by_name.get(cell.name)
+        results.append(
+            CellResult(
+                cell=cell,
+                scores=dict(scores[cell.name].corpus),
+                intervals={name: (held.low, held.high) for name, held in scores[cell.name].intervals.items()},
+                seconds=one.seconds,
+                tokens=one.tokens,
+                cost=one.cost,
+                changed=one.changed,
+                difference=test.difference if test else None,
+                p_corrected=test.p_corrected if test else None,
+            )
+        )
+    return Ablation(metric, tuple(mark_best(results, metric)), comparison)
+
+
+def mark_best(cells: Sequence[CellResult], metric: str) -> list[CellResult]:
+    """The cells with `best` set on those that no other cell beats in score and seconds together."""
+
+    def beaten(one: CellResult) -> bool:
+        return any(
+            other.scores[metric] >= one.scores[metric]
+            and other.seconds <= one.seconds
+            and (other.scores[metric] > one.scores[metric] or other.seconds < one.seconds)
+            for other in cells
+        )
+
+    return [replace(one, best=not beaten(one)) for one in cells]

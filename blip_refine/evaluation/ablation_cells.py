@@ -1,0 +1,259 @@
+"""One cell of an ablation: drafts, and what a refiner made of them, both kept on the disk as they are made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..jsonlines import read_jsonl, write_json, write_jsonl
+from ..records import Caption, CaptionRecord, RefineRequest
+from ..refine.base import Refiner
+from ..refine.cache import AnswerCache
+from .evaluator import Captioner, captions_of
+
+NO_REFINER = "none"
+MODEL_REFINERS = ("bart", "instruct", "openai")
+"""Refiners that ask a model: their answers are worth keeping, and prompts and guards are theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One way of captioning.
+
+    Args:
+        decoding (`str`): A decoding preset.
+        refiner (`str`): A refiner's name, or "none".
+        prompt (`str`, *optional*): A prompt template, for refiners that have one.
+        guards (`str`, *optional*): Names of guards ("form,facts"), or "none"; for refiners that ask a model.
+    """
+
+    decoding: str
+    refiner: str = NO_REFINER
+    prompt: str | None = None
+    guards: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the cell is called in tables: its parts that are not the default."""
+        parts = [self.decoding]
+        if self.refiner != NO_REFINER:
+            parts.append(self.refiner)
+        if self.prompt is not None:
+            parts.append(f"prompt={self.prompt}")
+        if self.guards is not None:
+            parts.append(f"guards={self.guards}")
+        return " | ".join(parts)
+
+
+def asks_model(refiner: str) -> bool:
+    """Whether any refiner of a chain asks a model."""
+    return any(part.strip().partition(":")[0] in MODEL_REFINERS for part in refiner.split(">"))
+
+
+def has_prompt(refiner: str) -> bool:
+    """Whether any refiner of a chain has a prompt that can be chosen."""
+    return any(part.strip().partition(":")[0] in ("instruct", "openai") for part in refiner.split(">"))
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """The drafts of one way of decoding, and the seconds that one took."""
+
+    captions: dict[str, Caption]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MadeCell:
+    """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed."""
+
+    captions: dict[str, Caption]
+    seconds: float
+    tokens: float
+    cost: float | None
+    changed: float
+
+
+class Ledger(AnswerCache):
+    """A cache that adds up what the answers of one cell cost, whoever paid for them: a cell's price is what it would
+    cost alone, not what was left to pay after the cells before it."""
+
+    def __init__(self, shared: AnswerCache):
+        self.shared, self.path = shared, shared.path
+        self.seen: dict[str, Any] = {}
+
+    def get(self, keys: Sequence[str]) -> list[Any]:
+        found = self.shared.get(keys)
+        self.seen.update({key: answer for key, answer in zip(keys, found, strict=True) if answer is not None})
+        return found
+
+    def put(self, key: str, proposal: Any) -> None:
+        self.shared.put(key, proposal)
+        self.seen[key] = proposal
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        return self.shared.notes(prefix)
+
+    def note(self, name: str, value: str | None) -> None:
+        self.shared.note(name, value)
+
+    def __len__(self) -> int:
+        return len(self.shared)
+
+    def close(self) -> None:
+        """The shared cache stays open for the next cell."""
+
+
+def claim_folder(folder: Path, records: Sequence[CaptionRecord], captioner: str) -> None:
+    """Say what a folder's drafts are of, or make sure that they are of the same.
+
+    Raises:
+        ConfigurationError: The folder holds drafts of other images or another captioner.
+    """
+    content = [captioner, [(record.image_id, list(record.captions)) for record in records]]
+    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    path = folder / "drafts" / "of.json"
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8"))["sha256"] != fingerprint:
+            raise ConfigurationError(
+                f"{folder} holds an ablation over other images or of another captioner: name another folder."
+            )
+    else:
+        write_json(path, {"sha256": fingerprint, "images": len(records), "captioner": captioner})
+
+
+def make_drafts(
+    captioners: Mapping[str, Captioner] | Callable[[str], Captioner],
+    decoding: str,
+    records: Sequence[CaptionRecord],
+    folder: Path,
+    batch_size: int,
+) -> Drafts:
+    """The drafts of one preset: those on the disk, and the rest in parts, each kept when it is done."""
+    parts = folder / "drafts" / _file_name(decoding)
+    held: dict[str, Caption] = {}
+    spent: list[float] = []
+    for path in sorted(parts.glob("*.jsonl")):
+        for row in read_jsonl(path):
+            spent.append(row.pop("seconds"))
+            held[row["image_id"]] = _caption(row)
+    captioner = None
+    # A part is a few batches: little is lost at an interruption, and there are not as many files as images.
+    size = 8 * batch_size
+    missing = [record for record in records if record.image_id not in held]
+    for start in range(0, len(missing), size):
+        part = missing[start : start + size]
+        if captioner is None:
+            captioner = captioners(decoding) if callable(captioners) else captioners[decoding]
+        began = time.perf_counter()
+        made = captions_of(captioner, part, batch_size=batch_size)
+        seconds = (time.perf_counter() - began) / len(part)
+        spent += [seconds] * len(part)
+        held.update(made)
+        rows = [{**replace(made[one.image_id], image_id=one.image_id).to_dict(), "seconds": seconds} for one in part]
+        write_jsonl(parts / f"{len(held):08d}.jsonl", rows)
+    return Drafts(
+        {record.image_id: held[record.image_id] for record in records}, math.fsum(spent) / max(len(records), 1)
+    )
+
+
+def _caption(row: Mapping[str, Any]) -> Caption:
+    return Caption(
+        text=row["caption"],
+        draft=row["draft"],
+        candidates=tuple(row.get("candidates") or ()),
+        confidence=row.get("confidence"),
+        image_id=row["image_id"],
+        error=row.get("error"),
+    )
+
+
+def make_cell(
+    cell: Cell,
+    drafts: Drafts,
+    records: Sequence[CaptionRecord],
+    folder: Path,
+    cache: AnswerCache,
+    batch_size: int,
+    options: Mapping[str, Any],
+    make_refiner: Callable[..., Refiner],
+) -> MadeCell:
+    """The captions of one cell: from the disk where they are there, refined and then kept otherwise."""
+    if cell.refiner == NO_REFINER:
+        return MadeCell(drafts.captions, drafts.seconds, 0.0, 0.0, 0.0)
+    path = folder / "cells" / f"{_file_name(cell.name)}.json"
+    texts = [
+        (drafts.captions[record.image_id].text, drafts.captions[record.image_id].candidates) for record in records
+    ]
+    made_of = hashlib.sha256(json.dumps([texts, dict(options)], default=str, sort_keys=True).encode()).hexdigest()
+    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if value.get("made_of") == made_of:
+        return MadeCell(
+            _with_texts(drafts, value["captions"]), value["seconds"], value["tokens"], value["cost"], value["changed"]
+        )
+    asked: dict[str, Any] = {}
+    ledger = Ledger(cache)
+    if asks_model(cell.refiner):
+        asked = {**options, "cache": ledger}
+        if cell.prompt is not None:
+            asked["prompt"] = cell.prompt
+        if cell.guards is not None:
+            asked["guards"] = cell.guards
+    captions: dict[str, str] = {}
+    began = time.perf_counter()
+    refiner = make_refiner(cell.refiner, **asked)
+    fresh_before = len(cache)
+    for start in range(0, len(records), batch_size):
+        batch = [record for record in records[start : start + batch_size] if drafts.captions[record.image_id].text]
+        requests = [
+            RefineRequest(
+                draft=drafts.captions[record.image_id].text,
+                candidates=drafts.captions[record.image_id].candidates,
+                confidence=drafts.captions[record.image_id].confidence,
+                image=record.image,
+                image_id=record.image_id,
+            )
+            for record in batch
+        ]
+        for request, result in zip(requests, refiner.refine(requests), strict=True):
+            captions[request.image_id] = result.text
+    elapsed = time.perf_counter() - began
+    answers = list(ledger.seen.values())
+    known = [answer.latency for answer in answers if answer.latency is not None]
+    # Where answers came from the cache, the clock says nothing: what they took when they were asked does.
+    from_cache = bool(answers) and len(cache) - fresh_before < len(answers)
+    seconds = sum(known) if from_cache and len(known) == len(answers) else elapsed
+    costs = [answer.cost for answer in answers]
+    number = max(len(records), 1)
+    changed = sum(text != drafts.captions[image_id].text for image_id, text in captions.items()) / number
+    value = {
+        "name": cell.name,
+        "made_of": made_of,
+        "captions": captions,
+        "seconds": drafts.seconds + seconds / number,
+        "tokens": sum(answer.tokens for answer in answers) / number,
+        "cost": None if any(cost is None for cost in costs) else sum(costs) / number,
+        "changed": changed,
+    }
+    write_json(path, value)
+    return MadeCell(_with_texts(drafts, captions), value["seconds"], value["tokens"], value["cost"], changed)
+
+
+def _with_texts(drafts: Drafts, captions: Mapping[str, str]) -> dict[str, Caption]:
+    return {
+        image_id: replace(draft, text=captions.get(image_id, draft.text))
+        for image_id, draft in drafts.captions.items()
+    }
+
+
+def _file_name(name: str) -> str:
+    """A name that any file system takes, and no two cells share."""
+    plain = "".join(char if char.isalnum() else "-" for char in name)[:60]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

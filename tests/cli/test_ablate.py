@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blip_refine.cli.main import main
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["ablate", *(str(argument) for argument in arguments)])
+    printed = capsys.readouterr()
+    return stopped.value.code, printed.out, printed.err
+
+
+@pytest.mark.slow
+def test_a_grid_over_the_starter(tmp_path, capsys):
+    arguments = (
+        "starter", "--dataset", "scenes:everyday", "--images", 6, "--decoding", "fast", "--decoding", "candidates",
+        "--refiner", "rules", "--refiner", "consensus", "--metrics", "CIDEr", "--output", tmp_path / "a",
+    )  # fmt: skip
+    code, out, error = command(capsys, *arguments)
+    assert code == 0, error
+    for name in ("fast", "fast | rules", "fast | consensus", "candidates | consensus"):
+        assert name in out
+    assert "* no other way" in out and (tmp_path / "a" / "report" / "index.html").is_file()
+    code, out, _ = command(capsys, *arguments, "--json")
+    assert code == 0
+    assert len(json.loads(out)["cells"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--refiner", "magic"], "There is no refiner 'magic'"),
+        (["--decoding", "slow"], "There is no decoding preset 'slow'"),
+        (["--images", "0"], "at least 1"),
+    ],
+)
+def test_what_cannot_be_ablated(tmp_path, capsys, options, message):
+    code, _, error = command(
+        capsys, "starter", "--dataset", "scenes:everyday", "--images", 2, "--output", tmp_path, *options
+    )
+    assert code == 2 and message in error and "Traceback" not in error

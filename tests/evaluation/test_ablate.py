@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from blip_refine.errors import ConfigurationError
+from blip_refine.evaluation.ablate import make_grid, mark_best, run_ablation
+from blip_refine.evaluation.ablation_cells import Cell
+from blip_refine.records import Caption, CaptionRecord
+from blip_refine.report.report import write_report
+
+from ..refine.server import FakeModel, serving
+
+METRICS = ["Bleu", "CIDEr"]
+THINGS = ("ball", "house", "boat", "tree", "star", "fish", "car", "dog", "bird", "kite", "bus", "lamp")
+
+
+@pytest.fixture
+def records():
+    return [
+        CaptionRecord(Image.new("RGB", (8, 8), (20 * k, 0, 0)), (f"A {thing} on the grass.", f"the {thing}"), thing)
+        for k, thing in enumerate(THINGS)
+    ]
+
+
+class Captioners:
+    """Captioners by preset that count what they are asked, and can be made to die."""
+
+    def __init__(self, records):
+        self.names = {id(record.image): record.image_id for record in records}
+        self.asked: dict[str, int] = {}
+        self.dies_after = None
+
+    def __call__(self, preset):
+        def caption(images):
+            if self.dies_after is not None and self.asked.get(preset, 0) >= self.dies_after:
+                raise KeyboardInterrupt
+            self.asked[preset] = self.asked.get(preset, 0) + len(images)
+            texts = [f"a {self.names[id(image)]} on the grass" for image in images]
+            return [Caption(text, text, candidates=(text, "a thing"), confidence=-1.0) for text in texts]
+
+        return caption
+
+
+def test_a_grid_varies_prompts_and_guards_only_where_a_model_is_asked():
+    cells = make_grid(["fast", "accurate"], ["none", "rules", "openai:m"], ["correct", "refine"], ["form", "none"])
+    assert len(cells) == len(set(cells)) == 2 * (1 + 1 + 4)
+    assert Cell("fast") in cells and Cell("fast", "rules") in cells
+    assert Cell("fast", "openai:m", "correct", "none") in cells
+    assert make_grid(["fast"], ["bart"], ["correct"]) == [Cell("fast", "bart")]
+    with pytest.raises(ConfigurationError, match="at least one"):
+        make_grid([], ["none"])
+
+
+def test_nothing_is_computed_twice_and_prices_are_what_a_cell_costs_alone(records, tmp_path):
+    captioners, model = Captioners(records), FakeModel()
+    cells = make_grid(["fast", "accurate"], ["none", "rules", "openai:m"], (), ["form", "none"])
+    with serving(model) as running:
+        options = {"base_url": running.url, "prices": (1.0, 2.0), "structured": False}
+        found = run_ablation(
+            captioners, records, cells, tmp_path / "a", metrics=METRICS, resamples=50, batch_size=4,
+            refiner_options=options,
+        )  # fmt: skip
+        asked = len(model.calls)
+        again = run_ablation(
+            captioners, records, cells, tmp_path / "a", metrics=METRICS, resamples=50, batch_size=4,
+            refiner_options=options,
+        )  # fmt: skip
+        assert len(model.calls) == asked
+    assert captioners.asked == {"fast": 12, "accurate": 12}
+    # Both presets say the same here, and other guards look at the same answers: twelve drafts, twelve questions.
+    assert asked == 12
+    priced = [one for one in found.cells if one.cell.refiner == "openai:m"]
+    assert len(priced) == 4
+    for one in priced:
+        assert one.tokens == 110 and one.cost == pytest.approx((100 * 1.0 + 10 * 2.0) / 1e6)
+        assert one.changed == 1.0 and one.seconds > 0
+    free = [one for one in found.cells if one.cell.refiner != "openai:m"]
+    assert all(one.tokens == 0 and one.cost == 0 for one in free)
+    assert found.cells[0].difference is None and all(one.difference is not None for one in found.cells[1:])
+    assert any(one.best for one in found.cells)
+    assert [one.to_dict() for one in again.cells] == [one.to_dict() for one in found.cells]
+    value = json.loads((tmp_path / "a" / "ablation.json").read_text())
+    assert value["metric"] == "CIDEr" and len(value["cells"]) == len(cells)
+    page = write_report(tmp_path / "a").read_text(encoding="utf-8")
+    assert "What pays" in page and "fast | openai:m | guards=form" in page
+    assert (tmp_path / "a" / "report" / "pareto.png").is_file()
+
+
+def test_an_interrupted_ablation_goes_on(records, tmp_path):
+    captioners, cells = Captioners(records), make_grid(["fast"], ["none", "rules"])
+    captioners.dies_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        run_ablation(captioners, records, cells, tmp_path, metrics=METRICS, resamples=50, batch_size=1)
+    assert captioners.asked == {"fast": 8}
+    captioners.dies_after = None
+    run_ablation(captioners, records, cells, tmp_path, metrics=METRICS, resamples=50, batch_size=1)
+    assert captioners.asked == {"fast": 12}, "the eight that were done are not done again"
+
+
+def test_another_captioner_or_other_images_are_refused(records, tmp_path):
+    cells = make_grid(["fast"])
+    run_ablation(Captioners(records), records, cells, tmp_path, metrics=METRICS, resamples=50, captioner="one")
+    with pytest.raises(ConfigurationError, match="another captioner"):
+        run_ablation(Captioners(records), records, cells, tmp_path, metrics=METRICS, captioner="other")
+    with pytest.raises(ConfigurationError, match="other images"):
+        run_ablation(Captioners(records), records[:5], cells, tmp_path, metrics=METRICS, captioner="one")
+    with pytest.raises(ConfigurationError, match="grid of cells"):
+        run_ablation(Captioners(records), records, [], tmp_path)
+
+
+def test_pareto_front(records, tmp_path):
+    found = run_ablation(Captioners(records), records, make_grid(["fast", "accurate"]), tmp_path, metrics=METRICS)
+    from dataclasses import replace
+
+    base = found.cells[0]
+    cells = [
+        replace(base, scores={"CIDEr": score}, seconds=seconds, best=False)
+        for score, seconds in ((1.0, 1.0), (2.0, 3.0), (1.5, 4.0), (1.0, 2.0), (2.0, 3.0))
+    ]
+    assert [one.best for one in mark_best(cells, "CIDEr")] == [True, True, False, False, True]
