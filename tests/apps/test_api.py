@@ -155,34 +155,56 @@ def test_slow_clients_are_let_go_and_others_do_not_notice(endpoint, photos, expe
     assert time.monotonic() - started < 8
 
 
-class Slow:
-    """A pipeline that takes its time, with all else of the real one."""
+class Held:
+    """A pipeline that captions when it is let, with all else of the real one."""
 
-    def __init__(self, pipeline, seconds):
-        self.pipeline, self.seconds = pipeline, seconds
+    def __init__(self, pipeline):
+        self.pipeline, self.released, self.reached = pipeline, threading.Event(), threading.Event()
 
     def caption_prepared(self, batch):
-        time.sleep(self.seconds)
+        self.reached.set()
+        assert self.released.wait(60)
         return self.pipeline.caption_prepared(batch)
 
     def __getattr__(self, name):
         return getattr(self.pipeline, name)
 
 
-def test_a_full_queue_is_said_at_once_and_a_late_caption_is_given_up_on(pipeline, photos, expected):
-    limits = ApiLimits(queue_size=4, timeout=0.5)
-    with Running(Slow(pipeline, 1.0), limits) as running, ThreadPoolExecutor(12) as pool:
-        codes = [answer.status_code for answer in pool.map(lambda photo: send(running, photo), photos)]
-        assert codes.count(504) == 4 and codes.count(429) == 8
-    with Running(Slow(pipeline, 0.2), ApiLimits(queue_size=4)) as running:
+def in_flight(endpoint) -> int:
+    return httpx.get(f"{endpoint.url}/healthz").json()["in_flight"]
+
+
+def test_a_full_queue_is_said_at_once_and_what_waits_is_answered(pipeline, photos, expected):
+    held = Held(pipeline)
+    with Running(held, ApiLimits(queue_size=4)) as running, ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(send, running, photo) for photo in photos[:4]]
+        while in_flight(running) < 4:
+            time.sleep(0.01)
+        refused = [send(running, photo) for photo in photos[4:8]]
+        assert [answer.status_code for answer in refused] == [429] * 4
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        held.released.set()
+        assert [answer.result().json()["caption"] for answer in waiting] == expected[:4]
+
+
+def test_a_caption_that_comes_too_late_is_given_up_on(pipeline, photos, expected):
+    held = Held(pipeline)
+    with Running(held, ApiLimits(timeout=0.5)) as running:
+        assert send(running, photos[2]).status_code == 504
+        held.released.set()
+        assert in_flight(running) == 0
+    with Running(held) as running:
         assert send(running, photos[2]).json()["caption"] == expected[2]
 
 
 def test_a_server_that_is_told_to_stop_answers_what_it_has(pipeline, photos, expected):
-    with ThreadPoolExecutor(1) as pool:
-        with Running(Slow(pipeline, 0.5)) as running:
-            answer = pool.submit(send, running, photos[3])
-            time.sleep(0.2)
+    held = Held(pipeline)
+    with ThreadPoolExecutor(1) as pool, Running(held) as running:
+        answer = pool.submit(send, running, photos[3])
+        assert held.reached.wait(30)
+        running.server.should_exit = True
+        time.sleep(0.3)
+        held.released.set()
         assert answer.result().json()["caption"] == expected[3]
 
 
