@@ -11,9 +11,11 @@ from typing import Any
 from .data.dataset import BlipCaptionDataset
 from .data.fingerprint import save_fingerprint
 from .data.leakage import ensure_no_overlap
+from .errors import ConfigurationError
 from .evaluation.run_facts import RunFacts
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
+from .models.adapters import merge_adapter
 from .models.captioner import count_parameters, load_captioner
 from .models.decoding import DecodingOptions
 from .narrator import Narrator, Silent
@@ -24,6 +26,7 @@ from .refine.safety import CircuitBreaker, refine_safely
 from .report.report import write_report
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
+from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
 FINGERPRINT_FILE = "training_fingerprint.json"
@@ -57,13 +60,16 @@ def finetune(
     test: BlipCaptionDataset | None,
     *,
     dataset: str,
-    lora: bool | dict[str, Any] = False,
+    lora: bool | str | dict[str, Any] = False,
+    quantization: str | None = None,
+    merge: bool = False,
     image_size: int | None = None,
     attention: str = "sdpa",
     refiner: RefinerLike | None = None,
     metrics: Sequence[str] | None = None,
     resume_from_checkpoint: str | bool | None = None,
     narrator: Narrator | None = None,
+    tell_plan: bool = False,
 ) -> FinetunedRun:
     """Score a captioner, train it, score it again, refine its captions, and write it all down.
 
@@ -74,11 +80,13 @@ def finetune(
         validation ([`BlipCaptionDataset`], *optional*): What the best checkpoint is chosen on.
         test ([`BlipCaptionDataset`], *optional*): What is scored before and after. No choice is made on it.
         dataset (`str`): What the data are called in card and report.
-        lora, image_size, attention: As in [`load_captioner`].
+        lora, quantization, image_size, attention: As in [`load_captioner`].
+        merge (`bool`, defaults to `False`): Write the weights with the adapter added in as well, into `merged/`.
         refiner ([`Refiner`], `str` or callable, *optional*): Adds the system "refined".
         metrics (`Sequence[str]`, *optional*): Of the final scores; all of [`score_captions`] by default.
         resume_from_checkpoint (`str` or `bool`, *optional*): As in `Trainer.train`.
         narrator ([`Narrator`], *optional*): Who is told what goes on.
+        tell_plan (`bool`, defaults to `False`): Tell what is trained, on what, and in how much memory.
 
     Returns:
         [`FinetunedRun`]
@@ -90,7 +98,11 @@ def finetune(
     narrator = narrator or Silent()
     folder = Path(args.output_dir or "captioner")
     fixer = None if refiner is None else as_refiner(refiner)
-    captioner, processor = load_captioner(model, lora=lora, image_size=image_size, attention=attention)
+    captioner, processor = load_captioner(
+        model, lora=lora, image_size=image_size, attention=attention, quantization=quantization
+    )
+    if merge and not lora:
+        raise ConfigurationError("There is nothing to merge without an adapter: add lora, or leave out merge.")
     trainer = CaptionTrainer(captioner, args, train, validation, processor)
     NarratedProgress.replace_default(trainer, narrator)
     overlap = list(trainer.overlap)
@@ -99,11 +111,15 @@ def finetune(
     contaminated = bool(overlap)
     total, trained = count_parameters(trainer.model)
 
+    if tell_plan:
+        for line in describe_plan(trainer):
+            narrator.note(line)
+
     systems: dict[str, Evaluation] = {}
     if test is not None:
         narrator.heading("Before training")
         drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
-        systems["before"] = score(test, drafts, metrics, contaminated)
+        systems["before"] = score(test, drafts, metrics, contaminated, args.prompt)
         narrator.note(summarise(systems["before"]))
 
     narrator.heading("Training")
@@ -113,6 +129,10 @@ def finetune(
     outcome = trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     trainer.save_model(str(folder))
     trainer.save_state()
+    if merge:
+        merged = merge_adapter(load_captioner(folder)[0])
+        merged.save_pretrained(folder / "merged")
+        processor.save_pretrained(folder / "merged")
     fingerprint = save_fingerprint(train.records, folder / FINGERPRINT_FILE)
     for image_id, reason in list(trainer.unreadable.items())[:3]:
         narrator.warning(f"The image {image_id} was left out: {reason}")
@@ -120,11 +140,13 @@ def finetune(
     if test is not None:
         narrator.heading("After training")
         drafts = caption_images(trainer.model, processor, test, _with_candidates(args.decoding, fixer), args, narrator)
-        systems["after"] = score(test, drafts, metrics, contaminated)
+        systems["after"] = score(test, drafts, metrics, contaminated, args.prompt)
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
-            systems["refined"] = score(test, refine_captions(drafts, fixer, narrator), metrics, contaminated)
+            systems["refined"] = score(
+                test, refine_captions(drafts, fixer, narrator), metrics, contaminated, args.prompt
+            )
             narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
         write_systems(folder, systems, final="after")
@@ -150,6 +172,23 @@ def finetune(
     card = write_model_card(folder)
     report = write_report(folder)
     return FinetunedRun(folder, systems, card, report, dict(trainer.unreadable))
+
+
+def plan_finetuning(
+    model: str | os.PathLike,
+    args: CaptionTrainingArguments,
+    train: BlipCaptionDataset,
+    validation: BlipCaptionDataset | None,
+    **loading: Any,
+) -> list[str]:
+    """What [`finetune`] would do, as lines of text; nothing is trained.
+
+    Args:
+        model, args, train, validation: As in [`finetune`].
+        **loading: Those of [`load_captioner`].
+    """
+    captioner, processor = load_captioner(model, **loading)
+    return describe_plan(CaptionTrainer(captioner, args, train, validation, processor))
 
 
 def caption_images(
@@ -182,14 +221,24 @@ def refine_captions(drafts: Sequence[Caption], refiner, narrator: Narrator, batc
     return refined
 
 
-def score(dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool) -> Evaluation:
+def score(
+    dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool, prompt: str = ""
+) -> Evaluation:
     """Scores of the captions of a dataset, over the images that could be decoded."""
     images = [
-        CaptionedImage(record, caption.text, caption.confidence)
+        CaptionedImage(record, without_prompt(caption.text, prompt), caption.confidence)
         for record, caption in zip(dataset.records, captions, strict=True)
         if caption.error is None
     ]
     return evaluate_predictions(images, metrics=metrics, contaminated=contaminated)
+
+
+def without_prompt(text: str, prompt: str) -> str:
+    """A caption without the prompt that it was begun with: no reference has it. Case and spaces do not matter."""
+    words, beginning = text.split(), prompt.split()
+    if [word.lower() for word in words[: len(beginning)]] == [word.lower() for word in beginning]:
+        return " ".join(words[len(beginning) :])
+    return text
 
 
 def summarise(evaluation: Evaluation) -> str:

@@ -26,10 +26,17 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
         ConfigurationError: A flag or a key is unknown (the nearest is named), or has a value that it cannot have.
         SourceNotFoundError, SourceFormatError: The file is not there, or no mapping.
     """
-    from ..training.arguments import CaptionTrainingArguments
+    from ..training.arguments import RECIPES, CaptionTrainingArguments
 
+    recipe = own.pop("recipe", None)
     names = [field.name for field in fields(CaptionTrainingArguments) if field.init]
-    given = _read_config(config, [*names, *own]) if config is not None else {}
+    given = _read_config(config, [*names, *own, "recipe"]) if config is not None else {}
+    recipe = recipe or given.pop("recipe", None)
+    if recipe is not None and recipe not in RECIPES:
+        raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
+    given.pop("recipe", None)
+    # A recipe is the weakest: a file wins over it, and flags over both.
+    given = {**RECIPES.get(recipe or "", {}), **given}
     from_config = {name: given.pop(name, None) for name in own}
     own = {name: from_config[name] if value is None else value for name, value in own.items()}
     parser = _make_parser(CaptionTrainingArguments)

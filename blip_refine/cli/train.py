@@ -23,6 +23,10 @@ def train(
     train_images: Annotated[int | None, typer.Option(help="Only the first so many training images.")] = None,
     eval_images: Annotated[int | None, typer.Option(help="Only so many validation and test images.")] = None,
     lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = None,
+    dora: Annotated[bool | None, typer.Option("--dora/--no-dora", help="Train a DoRA adapter.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA).")] = None,
+    merge: Annotated[bool | None, typer.Option("--merge/--no-merge", help="Write merged weights too.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Published settings to start from: original-blip.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa or eager.")] = None,
     refiner: Annotated[str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ...")] = None,
@@ -48,6 +52,10 @@ def train(
         "train_images": train_images,
         "eval_images": eval_images,
         "lora": lora,
+        "dora": dora,
+        "quantization": quantization,
+        "merge": merge,
+        "recipe": recipe,
         "image_size": image_size,
         "attention": attention,
         "refiner": refiner,
@@ -64,7 +72,7 @@ def train(
 
 
 def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
-    from ..finetune import finetune
+    from ..finetune import finetune, plan_finetuning
     from ..models.captioner import STARTER
     from .data_options import describe_split, load_split
     from .libraries import quieten_libraries
@@ -84,8 +92,19 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     steps = -(-len(parts["train"]) // batch)
     output.note(f"  steps       {steps} an epoch of {batch} images each, {args.num_train_epochs:g} epochs")
     output.note(f"  output      {args.output_dir}")
+    adapter = "dora" if own["dora"] else bool(own["lora"])
     if dry_run:
-        output.result({"plan": {name: 0 if part is None else len(part) for name, part in parts.items()}})
+        loading = {name: own[name] for name in ("quantization", "image_size")}
+        plan = plan_finetuning(
+            *(own["model"] or STARTER, args, parts["train"], parts["validation"]),
+            lora=adapter,
+            attention=own["attention"] or "sdpa",
+            **loading,
+        )
+        for line in plan:
+            output.note(line)
+        sizes = {name: 0 if part is None else len(part) for name, part in parts.items()}
+        output.result({"plan": sizes, "details": plan})
         return
     run = finetune(
         own["model"] or STARTER,
@@ -94,7 +113,10 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
         parts["validation"],
         parts["test"],
         dataset=source,
-        lora=bool(own["lora"]),
+        lora=adapter,
+        quantization=own["quantization"],
+        merge=bool(own["merge"]),
+        tell_plan=True,
         image_size=own["image_size"],
         attention=own["attention"] or "sdpa",
         refiner=own["refiner"],

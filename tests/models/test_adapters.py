@@ -54,6 +54,8 @@ def test_qlora_trains_on_packed_weights(bits, tmp_path):
     with torch.no_grad():
         difference = (logits(model, pixels) - logits(full, pixels)).abs().mean() / logits(full, pixels).abs().mean()
     assert 0 < difference < 0.1
+    # On some CPUs bitsandbytes repacks 4-bit weights at the first inference, for good and without a backward pass.
+    model, processor = load_captioner("starter", lora={"r": 4}, quantization=bits)
     before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
     args = arguments(tmp_path, max_steps=2, learning_rate=1e-2, save_strategy="no", per_device_train_batch_size=2)
     trainer = CaptionTrainer(model, args, scenes("train", 4), processing_class=processor)

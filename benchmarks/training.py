@@ -1,0 +1,194 @@
+"""Training: grouped captions, fused attention and label-only logits against the stock recipe, side by side.
+
+Question: how many captions a second does each train on, at equal gradient, and in how much memory?
+
+    python benchmarks/training.py --images 2 --repeats 3 --output benchmarks/results/training.json
+
+BLIP-base size with random weights. The stock side is `transformers.BlipForConditionalGeneration` with its own
+attention, one row an image-caption pair, the same rows, dtype and optimizer. Both sides alternate in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import torch
+import transformers
+from transformers import BlipConfig
+
+from blip_refine.jsonlines import write_json
+from blip_refine.models.attention import use_attention
+from blip_refine.models.blip import BlipForConditionalGeneration
+
+CAPTIONS, LENGTH = 5, 16
+
+
+class PeakMemory:
+    """The most bytes above those at the start: CUDA's own count, or resident memory sampled every 5 ms."""
+
+    def __enter__(self):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            self.process, self.stop = psutil.Process(), threading.Event()
+            self.before = self.most = self.process.memory_info().rss
+            self.thread = threading.Thread(target=self._sample, daemon=True)
+            self.thread.start()
+        return self
+
+    def _sample(self):
+        while not self.stop.wait(0.005):
+            self.most = max(self.most, self.process.memory_info().rss)
+
+    def __exit__(self, *_):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            self.bytes = torch.cuda.max_memory_allocated() - self.before
+        else:
+            self.stop.set()
+            self.thread.join()
+            self.bytes = self.most - self.before
+
+
+def make_batch(images: int, size: int, config: BlipConfig, device: torch.device) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    ids = torch.randint(1000, 30000, (images * CAPTIONS, LENGTH))
+    ids[:, 0] = config.text_config.bos_token_id
+    # Captions of unlike lengths, padded on the right.
+    lengths = torch.randint(9, LENGTH + 1, (len(ids),))
+    mask = (torch.arange(LENGTH)[None] < lengths[:, None]).long()
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, 0] = -100
+    batch = {"pixel_values": torch.randn(images, 3, size, size), "input_ids": ids, "attention_mask": mask}
+    return {name: value.to(device) for name, value in {**batch, "labels": labels}.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=12, help="12 is BLIP-base; fewer for a quick look")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    config = BlipConfig(
+        vision_config={"image_size": 384, "num_hidden_layers": options.layers},
+        text_config={
+            "num_hidden_layers": options.layers,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+    )
+    torch.manual_seed(0)
+    stock = transformers.BlipForConditionalGeneration(config).to(device).train()
+    ours = BlipForConditionalGeneration(config).to(device).train()
+    ours.load_state_dict(stock.state_dict())
+    use_attention(ours)
+    batch = make_batch(options.images, 384, config, device)
+    counts = torch.full((options.images,), CAPTIONS)
+    repeated = {**batch, "pixel_values": batch["pixel_values"].repeat_interleave(CAPTIONS, 0)}
+    with torch.no_grad():
+        states = ours.eval().vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
+    ours.train()
+    text = {name: value for name, value in batch.items() if name != "pixel_values"}
+
+    steps = {
+        "stock": (stock, lambda: stock(**repeated).loss),
+        "ours": (ours, lambda: ours(**batch, caption_counts=counts, loss_only=True).loss),
+        "stock, frozen encoder": (stock, lambda: stock(**repeated).loss),
+        "ours, frozen encoder, cached features": (
+            ours,
+            lambda: ours(**text, image_states=states, caption_counts=counts, loss_only=True).loss,
+        ),
+    }
+
+    def run(name: str) -> tuple[float, int]:
+        model, loss_of = steps[name]
+        model.vision_model.requires_grad_("frozen" not in name)
+        for parameter in model.parameters():
+            # Gradients are there before and after: what is measured lies above weights and gradients.
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        with PeakMemory() as memory:
+            begun = time.perf_counter()
+            loss_of().backward()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - begun
+        return seconds, memory.bytes
+
+    def gradient(model) -> torch.Tensor:
+        return torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+
+    run("stock"), run("ours")
+    difference = ((gradient(ours) - gradient(stock)).norm() / gradient(stock).norm()).item()
+    measured: dict[str, list[tuple[float, int]]] = {name: [] for name in steps}
+    for _ in range(options.repeats):
+        for name in steps:
+            measured[name].append(run(name))
+    captions = options.images * CAPTIONS
+    rows = {
+        name: {
+            "seconds_median": statistics.median(seconds for seconds, _ in values),
+            "seconds_all": [round(seconds, 3) for seconds, _ in values],
+            "captions_per_second": captions / statistics.median(seconds for seconds, _ in values),
+            "peak_bytes_above_weights_and_gradients": statistics.median(memory for _, memory in values),
+        }
+        for name, values in measured.items()
+    }
+
+    def ratio(one: str, other: str, key: str) -> float:
+        return rows[one][key] / rows[other][key]
+
+    cached = "ours, frozen encoder, cached features"
+    result = {
+        "ratios": {
+            "captions per second, ours / stock": ratio("ours", "stock", "captions_per_second"),
+            "captions per second, cached / stock": ratio(cached, "stock", "captions_per_second"),
+            "captions per second, cached / stock with a frozen encoder": ratio(
+                cached, "stock, frozen encoder", "captions_per_second"
+            ),
+            "peak memory, ours / stock": ratio("ours", "stock", "peak_bytes_above_weights_and_gradients"),
+        },
+        "relative_difference_of_gradients": difference,
+        "rows": rows,
+        "setting": {
+            "images": options.images,
+            "captions_per_image": CAPTIONS,
+            "tokens": LENGTH,
+            "layers": options.layers,
+            "image_size": 384,
+            "dtype": "float32",
+            "repeats": options.repeats,
+        },
+        "machine": {
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load_average_at_end": os.getloadavg(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "commit": subprocess.run(
+                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ).stdout.strip(),
+        },
+    }
+    print(json.dumps(result, indent=2))
+    if options.output is not None:
+        write_json(options.output, result)
+
+
+if __name__ == "__main__":
+    main()

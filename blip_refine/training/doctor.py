@@ -1,0 +1,161 @@
+"""Checks of a user's own set-up, for the mistakes that cost a training without an error message."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..data.collator import IGNORED
+from ..data.dataset import BlipCaptionDataset
+from ..data.leakage import find_overlap
+from ..errors import BlipRefineError
+from ..metrics.java import find_java
+from ..models.adapters import attached_parameters
+from ..models.captioner import check_image_size
+from ..models.device import best_device, has_fast_bfloat16
+from ..models.families import base_model, family_of
+from .arguments import CaptionTrainingArguments
+from .trainer import make_collator
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check has found.
+
+    Args:
+        name (`str`): What was checked.
+        status (`str`): "ok", "warning" (training works, less well) or "error" (it would go wrong).
+        message (`str`): What was found, and what to do.
+    """
+
+    name: str
+    status: str
+    message: str
+
+
+def check_machine() -> Iterator[Check]:
+    """Versions, device and Java."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    yield Check("versions", "ok", f"Python {platform.python_version()}, {versions}")
+    device = best_device()
+    if device.type == "cuda":
+        size = torch.cuda.get_device_properties(0).total_memory / 2**30
+        half = "bf16" if has_fast_bfloat16(device) else "fp16"
+        yield Check("device", "ok", f"{torch.cuda.get_device_name()}, {size:.0f} GiB, computes in {half}")
+    else:
+        yield Check("device", "warning", f"no GPU: training runs on {device.type}, many times slower")
+    try:
+        yield Check("java", "ok", f"{find_java()}")
+    except BlipRefineError as error:
+        yield Check("java", "warning", f"METEOR and SPICE cannot be computed. {error}")
+
+
+def check_captioner(
+    model: Any, processor: Any, args: CaptionTrainingArguments, train: BlipCaptionDataset | None, lora: bool = False
+) -> Iterator[Check]:
+    """Image size, start token, padding, labels, accumulation and adapter, on a real batch.
+
+    Args:
+        model (`nn.Module`): The captioner, as it will be trained.
+        processor (`ProcessorMixin`): Its processor.
+        args ([`CaptionTrainingArguments`]): How it will be trained.
+        train ([`BlipCaptionDataset`], *optional*): What it will be trained on.
+        lora (`bool`, defaults to `False`): Whether an adapter was asked for.
+    """
+    captioner = base_model(model)
+    yield Check("family", "ok", family_of(model).title)
+    try:
+        check_image_size(captioner, processor)
+        yield Check("image size", "ok", f"{captioner.config.vision_config.image_size} pixels in model and processor")
+    except BlipRefineError as error:
+        yield Check("image size", "error", str(error))
+        return
+    attached = attached_parameters(model)
+    if lora or attached:
+        status = "ok" if attached else "error"
+        yield Check("adapter", status, f"{len(attached)} adapter weights are attached and trained")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        yield Check("trained parameters", "error", "nothing is trained: everything is frozen")
+    collator = make_collator(model, processor, args)
+    yield from _check_text(captioner, processor, collator)
+    if train is not None:
+        yield from _check_batch(model, collator, train)
+
+
+def _check_text(captioner: Any, processor: Any, collator: Any) -> Iterator[Check]:
+    batch = collator.encode(["a dog", "two small red fish swim in the clear cold water"], images=1)
+    ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    if captioner.config.model_type == "blip":
+        start, tokenizer = captioner.config.text_config.bos_token_id, processor.tokenizer
+        good = (ids[:, 0] == start).all() and start != tokenizer.cls_token_id and 0 <= start
+        message = f"training and decoding both start from token {start}"
+        if start == tokenizer.cls_token_id:
+            message = "decoding starts from the tokenizer's [CLS]; BLIP has [DEC] for it: set text_config.bos_token_id"
+        yield Check("start token", "ok" if good else "error", message)
+    left = bool((mask[:, 0] == 0).any())
+    told = getattr(processor.tokenizer, "padding_side", "right")
+    note = "" if told == "right" else f" (the tokenizer says {told}, and is overruled)"
+    yield Check("padding side", "error" if left else "ok", ("left" if left else "right") + note)
+    masked = bool((labels == IGNORED).any()) and bool((labels != IGNORED).any())
+    yield Check("labels", "ok" if masked else "error", "start, prompt and padding are not predicted")
+
+
+def _check_batch(model: Any, collator: Any, train: BlipCaptionDataset) -> Iterator[Check]:
+    items = [train[place] for place in range(min(2, len(train)))]
+    batch = {name: value for name, value in collator(items).items() if name not in ("indices", "unreadable")}
+    broken = [item["image_id"] for item in items if item["image"] is None]
+    if broken:
+        yield Check("images", "error", f"{broken[0]} cannot be decoded")
+        return
+    with torch.no_grad():
+        whole = model(**batch, loss_only=True)
+        doubled = model(**batch, loss_only=True, num_items_in_batch=2 * (batch["labels"] != IGNORED).sum())
+    unscaled = (batch["labels"] if _aligned(model) else batch["labels"][:, 1:]) != IGNORED
+    ratio = float(whole.loss / doubled.loss) * float(unscaled.sum()) / float((batch["labels"] != IGNORED).sum())
+    scaled = abs(ratio - 2) < 1e-3
+    yield Check(
+        "accumulation",
+        "ok" if scaled else "error",
+        "the loss is divided by the label tokens of the whole accumulated batch"
+        if scaled
+        else f"the loss ignores num_items_in_batch (ratio {ratio:.3f}, 2 is right): gradients grow with accumulation",
+    )
+    yield Check("loss", "ok" if torch.isfinite(whole.loss) else "error", f"{whole.loss.item():.3f} nats a token")
+
+
+def _aligned(model: Any) -> bool:
+    return not getattr(base_model(model).config, "use_decoder_only_language_model", True)
+
+
+def check_splits(parts: dict[str, BlipCaptionDataset | None]) -> Iterator[Check]:
+    """Whether images of an evaluation split are in the training set."""
+    train = parts.get("train")
+    for name in ("validation", "test"):
+        part = parts.get(name)
+        if train is None or part is None:
+            continue
+        overlap = find_overlap(train.records, part.records)
+        if overlap:
+            one = overlap[0]
+            message = f"{len(overlap)} images are in the training set ({one.evaluation_id!r} is {one.train_id!r})"
+            yield Check(f"overlap with {name}", "error", message)
+        else:
+            yield Check(f"overlap with {name}", "ok", f"none of {len(part)} images")
+
+
+def examine(checks: Sequence[Callable[[], Iterator[Check]]]) -> list[Check]:
+    """Run checks; what one of them refuses becomes an error in the list."""
+    found: list[Check] = []
+    for check in checks:
+        try:
+            found.extend(check())
+        except BlipRefineError as error:
+            found.append(Check("set-up", "error", str(error)))
+    return found
