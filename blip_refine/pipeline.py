@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from .refine.safety import CircuitBreaker, refine_safely
 from .review import ReviewRules
 from .streaming import default_workers, in_batches, map_ahead, one_behind
 from .url_images import UrlLimits
+
+if TYPE_CHECKING:
+    from .hub.push import PushResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,25 @@ class CaptionPipeline:
         pipeline = cls(model, processor, **own)
         pipeline.name = str(name_or_path)
         return pipeline
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> PushResult:
+        """Publish the captioner with its processor: whole, or the adapter alone where there is one.
+
+        A run folder has more to tell (scores, samples, what it was trained on): `push_captioner(folder, repo_id)`.
+
+        Args:
+            repo_id (`str`): `owner/name`.
+            **options: Those of [`push_captioner`] (`private`, `merge`, `dry_run`, ...).
+
+        Returns:
+            [`PushResult`]
+        """
+        from .hub.push import push_captioner
+
+        with tempfile.TemporaryDirectory(prefix="blip-refine-pipeline-") as folder:
+            self.model.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+            return push_captioner(folder, repo_id, **options)
 
     def __call__(self, images: Any, **options: Any) -> Caption | list[Caption]:
         """Caption one image, or many.

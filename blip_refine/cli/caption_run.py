@@ -61,6 +61,7 @@ class CaptionRun:
         self.copies = Copies(sidecar=sidecar, folder=copies, overwrite=existing == "overwrite")
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.first_failure: str | None = None
         self.for_review: list[Caption] = []
         self.stopped = False
         self.shown: list[dict[str, Any]] = []
@@ -160,6 +161,7 @@ class CaptionRun:
             caption = replace(caption, text=f"{self.prefix}{caption.text}{self.suffix}")
         if caption.error is not None:
             self.counts["failed"] += 1
+            self.first_failure = self.first_failure or caption.error
             self.reasons[_kind(caption.error)] += 1
         else:
             self.counts["captioned"] += 1
@@ -258,7 +260,7 @@ class CaptionRun:
         if self.stopped:
             raise KeyboardInterrupt
         if self.counts["failed"] and not captioned and not self.counts["done before"]:
-            raise DataError(f"None of the {self.counts['failed']} images could be captioned.")
+            raise DataError(f"None of the {self.counts['failed']} images could be captioned: {self.first_failure}")
 
 
 def local_path(source: ImageSource) -> Path | None:

@@ -72,6 +72,7 @@ def load_captioner(
     """
     place = resolve_checkpoint(name_or_path)
     hub = {"revision": revision, "token": token}
+    place = _adapter_from_hub(place, hub) or place
     adapter = _read_adapter_config(place)
     if adapter is not None:
         if lora:
@@ -237,6 +238,31 @@ def resize_image_input(model: nn.Module, processor: BlipProcessor, image_size: i
         embeddings.num_patches, embeddings.num_positions = new * new, new * new + 1
         embeddings.image_size = vision.image_size = image_size
     processor.image_processor.size = {"height": image_size, "width": image_size}
+
+
+def _adapter_from_hub(place: str, hub: dict[str, Any]) -> str | None:
+    """The local copy of a repository that holds an adapter and no whole model; `None` for anything else."""
+    if Path(place).is_dir():
+        return None
+    from huggingface_hub import snapshot_download
+    from transformers.utils.hub import cached_file
+
+    quietly = dict.fromkeys(
+        (
+            "_raise_exceptions_for_gated_repo",
+            "_raise_exceptions_for_missing_entries",
+            "_raise_exceptions_for_connection_errors",
+        ),
+        False,
+    )
+    try:
+        adapter, whole = (cached_file(place, name, **quietly, **hub) for name in ("adapter_config.json", "config.json"))
+    except (OSError, ValueError):
+        # No such repository, or no name of one: loading the model finds the same and says it plainly.
+        return None
+    if adapter is None or whole is not None:
+        return None
+    return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
 
 
 def _read_adapter_config(place: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import re
 import threading
 import time
 from dataclasses import replace
@@ -100,7 +101,8 @@ def test_a_server_that_is_down_is_left_alone_after_some_calls():
         results = refiner(model, max_retries=0, concurrency=4).refine([f"a dog {k}" for k in range(60)])
     assert not any(one.accepted for one in results) and len(results) == 60
     assert len(model.calls) <= 10 + 4
-    assert "10 times in a row" in results[-1].reason and "500" in results[0].reason
+    # Calls under way at once may all fail before the first is counted.
+    assert re.search(r"1[0-3] times in a row", results[-1].reason) and "500" in results[0].reason
 
 
 def test_nobody_listens():
