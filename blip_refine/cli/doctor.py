@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ def doctor(
     quieten_libraries()
     # All that `train` reads from such a file, so that one file serves both.
     names = ("output", "train_images", "eval_images", "dora", "quantization", "merge", "image_size", "attention")
-    own = {"model": None, "dataset": dataset, "data_dir": data_dir, "lora": None, "refiner": None}
+    own: dict[str, Any] = {"model": None, "dataset": dataset, "data_dir": data_dir, "lora": None, "refiner": None}
     own |= dict.fromkeys(names)
     args, own = parse_training_arguments([], config, own)
     source, adapter = own["dataset"], lora or bool(own["lora"])

@@ -83,20 +83,25 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     parts = {}
     for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):
         parts[name] = load_split(source, name, data_dir=data_dir, limit=own[limit], required=name == "train")
+    train_set = parts["train"]
+    assert train_set is not None  # required above
     output.heading("Plan")
     output.note(f"  model       {own['model'] or STARTER}")
     output.note(f"  dataset     {source}")
     for name, part in parts.items():
         output.note(describe_split(name, part))
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    steps = -(-len(parts["train"]) // batch)
+    steps = -(-len(train_set) // batch)
     output.note(f"  steps       {steps} an epoch of {batch} images each, {args.num_train_epochs:g} epochs")
     output.note(f"  output      {args.output_dir}")
     adapter = "dora" if own["dora"] else bool(own["lora"])
     if dry_run:
         loading = {name: own[name] for name in ("quantization", "image_size")}
         plan = plan_finetuning(
-            *(own["model"] or STARTER, args, parts["train"], parts["validation"]),
+            own["model"] or STARTER,
+            args,
+            train_set,
+            parts["validation"],
             lora=adapter,
             attention=own["attention"] or "sdpa",
             **loading,
@@ -109,7 +114,7 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     run = finetune(
         own["model"] or STARTER,
         args,
-        parts["train"],
+        train_set,
         parts["validation"],
         parts["test"],
         dataset=source,

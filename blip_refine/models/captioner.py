@@ -256,7 +256,9 @@ def _adapter_from_hub(place: str, hub: dict[str, Any]) -> str | None:
         False,
     )
     try:
-        adapter, whole = (cached_file(place, name, **quietly, **hub) for name in ("adapter_config.json", "config.json"))
+        adapter, whole = (
+            cached_file(place, name, **quietly, **hub) for name in ("adapter_config.json", "config.json")
+        )
     except (OSError, ValueError):
         # No such repository, or no name of one: loading the model finds the same and says it plainly.
         return None

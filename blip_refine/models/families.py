@@ -110,7 +110,7 @@ def family_of(model: nn.Module) -> CaptionFamily:
     model_type = getattr(getattr(base_model(model), "config", None), "model_type", None)
     if model_type not in FAMILIES:
         raise ModelError(f"A {model_type!r} model is not one of the captioners: {', '.join(FAMILIES)}.")
-    return FAMILIES[model_type]
+    return FAMILIES[str(model_type)]
 
 
 def vision_layers(model: nn.Module) -> tuple[nn.Module, list[nn.Module]]:

@@ -271,7 +271,10 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
         # Not `prediction_loss_only`: the Trainer asks for it wherever no `compute_metrics` was given.
         generate = self.args.predict_with_generate and not self.args.prediction_loss_only
         model = self._wrap_model(self.model, training=False)
-        if len(self.accelerator._models) == 0 and model is self.model:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded and len(self.accelerator._models) == 0 and model is self.model:
+            # Only where weights are divided. A model prepared for evaluation is not wrapped for data-parallel training
+            # any more: after `evaluate()`, `train()` would leave each process with the gradient of its own images.
             model = self.accelerator.prepare_model(model, evaluation_mode=True)
         was_training = model.training
         model.eval()

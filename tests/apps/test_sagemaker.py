@@ -113,6 +113,20 @@ def test_a_failure_is_written_where_the_console_shows_it(container):
     assert "no hyperparameter 'learning_rat'" in (container / "output" / "failure").read_text()
 
 
+def test_the_launch_example_asks_for_what_the_entry_points_take():
+    script = STARTER.parents[1] / "examples" / "sagemaker_launch.py"
+    ran = subprocess.run([sys.executable, str(script), "--smoke"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    job = json.loads(ran.stdout)["create_training_job"]
+    assert (
+        job["EnableManagedSpotTraining"] and job["AlgorithmSpecification"]["MetricDefinitions"] == METRIC_DEFINITIONS
+    )
+    # The platform's own entry point must take what the example asks it for; fp16 alone needs a GPU.
+    hyperparameters = {name: value for name, value in job["HyperParameters"].items() if name not in ("model", "fp16")}
+    args = parse_arguments(hyperparameters | {"use_cpu": "true"}, Path("checkpoints"))
+    assert args.save_steps == args.eval_steps == 200 and args.gradient_accumulation_steps == 4
+
+
 def test_the_environment(container):
     found = read_environment(variables(container))
     assert set(found.channels) == {"train", "validation", "test"}

@@ -9,7 +9,6 @@ from PIL import Image
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.errors import ConfigurationError, HubError
 from blip_refine.hub.pull import download_captioner
-from blip_refine.hub.trainer import HubPushMixin
 from blip_refine.hub.verify import folder_logits, probe_logits
 from blip_refine.models.captioner import load_captioner
 from blip_refine.records import CaptionRecord
@@ -20,15 +19,8 @@ from .hub_server import OWNER, TOKEN
 
 REPO = f"{OWNER}/boats"
 
-if issubclass(CaptionTrainer, HubPushMixin):
-    PublishingTrainer = CaptionTrainer
-else:
 
-    class PublishingTrainer(HubPushMixin, CaptionTrainer):  # type: ignore[no-redef]
-        pass
-
-
-def make_trainer(output, base_folder, lora=False, **options) -> PublishingTrainer:
+def make_trainer(output, base_folder, lora=False, **options) -> CaptionTrainer:
     colors = ("red", "blue", "green", "white")
     records = [
         CaptionRecord(Image.new("RGB", (32, 32), color), (f"a {color} boat", f"the {color} boat"), f"{color}.png")
@@ -40,7 +32,7 @@ def make_trainer(output, base_folder, lora=False, **options) -> PublishingTraine
         push_to_hub=True, hub_model_id=REPO, hub_token=TOKEN, **options,
     )  # fmt: skip
     model, processor = load_captioner(base_folder, lora=lora)
-    return PublishingTrainer(model, arguments, BlipCaptionDataset(records), processing_class=processor)
+    return CaptionTrainer(model, arguments, BlipCaptionDataset(records), processing_class=processor)
 
 
 def test_every_save_is_published_and_the_end(hub, templates, tmp_path):

@@ -1,0 +1,253 @@
+"""How fast is captioning, against stock `transformers`, with the same tokens?
+
+    python benchmarks/inference.py --photos DIR                       # BLIP base, random weights, real JPEGs
+    python benchmarks/inference.py --photos DIR --parts end_to_end
+    python benchmarks/inference.py --smoke                            # a minute, tiny model, nothing written
+
+Stock is `generate` under `torch.inference_mode`, batched, in the same precision, with images prepared already. Both
+sides run in this process, in turn; the median is shown, in seconds by the clock and in seconds of processor time,
+which other programs on the machine disturb far less (with `--threads 1` hardly at all). "Default" is stock in
+float32, which is what a user gets without asking for anything. The tokens are compared, and equal or not is written
+beside the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+from PIL import Image
+from transformers import BlipConfig
+
+from blip_refine.data.sources.scenes import make_scene
+from blip_refine.models.attention import use_attention
+from blip_refine.models.blip import BlipForConditionalGeneration
+from blip_refine.models.captioner import load_captioner
+from blip_refine.models.decoding import DecodingOptions, generate_captions
+from blip_refine.models.device import best_device, has_fast_bfloat16
+from blip_refine.pipeline import CaptionPipeline
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BEAMS, TOKENS = 5, 20
+FIXED = DecodingOptions(num_beams=BEAMS, max_new_tokens=TOKENS, min_new_tokens=TOKENS)
+"""Every caption has as many tokens: what is measured is the work, not how talkative random weights are."""
+
+
+def model_and_processor(smoke: bool):
+    """BLIP of base size with random weights, and a processor that makes pictures of its size."""
+    _, processor = load_captioner("starter")
+    size = 32 if smoke else 384
+    processor.image_processor.size = {"height": size, "width": size}
+    config = BlipConfig()
+    if smoke:
+        for part in (config.text_config, config.vision_config):
+            part.hidden_size = part.intermediate_size = 48
+            part.num_hidden_layers, part.num_attention_heads = 2, 4
+        config.text_config.encoder_hidden_size = 48
+        config.vision_config.image_size = size
+    # The default of 1e-10 would make all image states alike, and with them all captions.
+    config.vision_config.initializer_range = 0.02
+    torch.manual_seed(0)
+    return BlipForConditionalGeneration(config).eval().to(best_device()), processor
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float, object]:
+    """Seconds by the clock, seconds of processor time, and what `work` returned."""
+    gc.collect()
+    synchronize()
+    started, processor = time.perf_counter(), time.process_time()
+    result = work()
+    synchronize()
+    return time.perf_counter() - started, time.process_time() - processor, result
+
+
+def stock_tokens(model, pixels: torch.Tensor) -> list[tuple[int, ...]]:
+    with torch.inference_mode():
+        generated = model.generate(
+            pixel_values=pixels, num_beams=BEAMS, min_new_tokens=TOKENS, max_new_tokens=TOKENS, early_stopping=True
+        )
+    return [tuple(row[1:].tolist()) for row in generated]
+
+
+def our_tokens(model, processor, pixels: torch.Tensor) -> list[tuple[int, ...]]:
+    return [one.tokens[0] for one in generate_captions(model, processor, pixels, FIXED)]
+
+
+def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats: int) -> dict:
+    """Stock in float32, stock in `dtype` and ours in `dtype`, in turn."""
+    sides = {"stock float32": (torch.float32, "eager"), "ours": (dtype, "sdpa")}
+    if dtype != torch.float32:
+        sides["stock same precision"] = (dtype, "eager")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    processor_seconds: dict[str, list[float]] = {name: [] for name in sides}
+    tokens: dict[str, list] = {}
+    for turn in range(repeats + 1):
+        for name, (precision, attention) in sides.items():
+            use_attention(model.to(precision), attention)
+            values = pixels.to(model.device, precision)
+            if name == "ours":
+                took, computed, found = timed(lambda values=values: our_tokens(model, processor, values))
+            else:
+                took, computed, found = timed(lambda values=values: stock_tokens(model, values))
+            if turn:  # the first turn warms up
+                seconds[name].append(took)
+                processor_seconds[name].append(computed)
+            tokens[name] = found
+    use_attention(model.to(torch.float32))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    computed_median = {name: statistics.median(values) for name, values in processor_seconds.items()}
+    rival = "stock float32" if dtype == torch.float32 else "stock same precision"
+    return {
+        "batch": len(pixels),
+        "precision": str(dtype).removeprefix("torch."),
+        "seconds": {name: round(value, 3) for name, value in median.items()},
+        "all_seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        "processor_seconds": {name: round(value, 3) for name, value in computed_median.items()},
+        "times_stock": {
+            "clock": round(median[rival] / median["ours"], 2),
+            "processor": round(computed_median[rival] / computed_median["ours"], 2),
+        },
+        "times_default": {
+            "clock": round(median["stock float32"] / median["ours"], 2),
+            "processor": round(computed_median["stock float32"] / computed_median["ours"], 2),
+        },
+        "equal_captions": f"{sum(a == b for a, b in zip(tokens[rival], tokens['ours'], strict=True))}/{len(pixels)}",
+    }
+
+
+def end_to_end(model, processor, photos: list[Path], repeats: int) -> dict:
+    """From a folder of JPEGs to JSON Lines, against the same images prepared already."""
+    from blip_refine.caption_files import CaptionFile
+
+    pipeline = CaptionPipeline(model, processor, decoding=FIXED, batch_size=4)
+    prepared = processor.image_processor(
+        images=[Image.open(path).convert("RGB") for path in photos], return_tensors="pt"
+    ).pixel_values
+
+    def model_only() -> None:
+        for first in range(0, len(photos), 4):
+            generate_captions(model, processor, prepared[first : first + 4], FIXED)
+
+    def whole() -> None:
+        with tempfile.TemporaryDirectory() as folder, CaptionFile(Path(folder) / "c.jsonl", {}) as file:
+            for one in pipeline.run(photos, skip=lambda source, digest: file.is_done(source.image_id, digest)):
+                file.write([one.caption.to_dict()])
+
+    seconds: dict[str, list[float]] = {"model only": [], "whole": []}
+    for turn in range(repeats + 1):
+        for name, work in (("model only", model_only), ("whole", whole)):
+            took, _, _ = timed(work)
+            if turn:
+                seconds[name].append(took)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "photos": len(photos),
+        "images_per_second": {name: round(len(photos) / value, 3) for name, value in median.items()},
+        "share_of_model_only_rate": round(median["model only"] / median["whole"], 3),
+    }
+
+
+def memory(images: int) -> dict:
+    """How the memory of the process grows over many images, with the starter."""
+    pipeline = CaptionPipeline.from_pretrained("starter", decoding="fast", batch_size=32)
+    pictures = [make_scene("everyday", "test", number).image for number in range(50)]
+    seen: list[tuple[int, float]] = []
+    for number, _ in enumerate(pipeline.stream(pictures[k % 50] for k in range(images)), 1):
+        if number % max(1, images // 10) == 0:
+            # Resident now, not at its highest: statm counts pages.
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            seen.append((number, round(pages * resource.getpagesize() / 2**20, 1)))
+    return {
+        "images": images,
+        "resident_mib": seen,
+        "growth_mib_after_the_first_tenth": round(seen[-1][1] - seen[0][1], 1),
+    }
+
+
+def surroundings() -> dict:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+    )
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "commit": commit.stdout.strip(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average_at_start": round(os.getloadavg()[0], 2),
+        "bfloat16_in_hardware": has_fast_bfloat16(best_device()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs; without it, pictures are drawn")
+    parser.add_argument("--parts", nargs="+", default=["compare", "end_to_end", "memory"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=10_000, help="for the memory part")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.smoke:
+        arguments.batches, arguments.repeats, arguments.images = [2], 1, 200
+    found: dict = {"surroundings": surroundings(), "compare": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        photos = sorted(arguments.photos.rglob("*.jpg")) if arguments.photos else []
+        for number in range(0 if photos else 16):
+            photos.append(Path(temporary) / f"{number}.jpg")
+            make_scene("everyday", "test", number, size=480).image.save(photos[-1])
+        found["real_photos"] = arguments.photos is not None
+        if {"compare", "end_to_end"} & set(arguments.parts):
+            model, processor = model_and_processor(arguments.smoke)
+        if "compare" in arguments.parts:
+            precisions = [torch.float32]
+            if has_fast_bfloat16(best_device()) or arguments.smoke:
+                precisions.append(torch.bfloat16)
+            for batch in arguments.batches:
+                pictures = [Image.open(path).convert("RGB") for path in photos[:batch]]
+                pixels = processor.image_processor(images=pictures, return_tensors="pt").pixel_values
+                for precision in precisions:
+                    found["compare"].append(compare(model, processor, pixels, precision, arguments.repeats))
+                    print(json.dumps(found["compare"][-1]), flush=True)
+        if "end_to_end" in arguments.parts:
+            found["end_to_end"] = end_to_end(model, processor, photos[:16], arguments.repeats)
+            print(json.dumps(found["end_to_end"]), flush=True)
+    if "memory" in arguments.parts:
+        found["memory"] = memory(arguments.images)
+        print(json.dumps(found["memory"]), flush=True)
+    if not arguments.smoke:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / "inference.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        # Parts are measured one at a time where a machine is shared; each keeps where it was measured.
+        for part in arguments.parts:
+            known[part] = {"surroundings": found["surroundings"], "result": found[part]}
+        path.write_text(json.dumps(known, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
