@@ -51,6 +51,24 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         file.write("\n")
 
 
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is no file.
+
+    Raises:
+        SourceFormatError: The file is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SourceFormatError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise SourceFormatError(f"{path} holds a {type(value).__name__}; a JSON object was expected.")
+    return value
+
+
 def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write `rows`, one JSON object a line, whole or not at all. Returns how many there were."""
     count = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import SourceFormatError, SourceNotFoundError
-from ..jsonlines import read_jsonl
+from ..jsonlines import read_json_object, read_jsonl
 
 METRICS = {
     "Bleu_1": ("BLEU-1", "bleu"),
@@ -110,44 +109,27 @@ def read_run_folder(folder: str | os.PathLike) -> RunFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceNotFoundError(f"There is no run folder {str(folder)!r}.")
-    config, adapter = read_object(folder / "config.json"), read_object(folder / ADAPTER_CONFIG)
+    config, adapter = read_json_object(folder / "config.json"), read_json_object(folder / ADAPTER_CONFIG)
     if not config and not adapter:
         raise SourceNotFoundError(
             f"{str(folder)!r} holds neither config.json nor {ADAPTER_CONFIG}: there is no model in it. "
             "Name the folder that `blip-refine train` or `demo` wrote."
         )
-    metrics = read_object(folder / "coco_metrics.json")
+    metrics = read_json_object(folder / "coco_metrics.json")
     predictions = folder / "predictions.jsonl"
     return RunFolder(
         path=folder,
-        facts=read_object(folder / "run.json"),
+        facts=read_json_object(folder / "run.json"),
         scores=_systems(metrics, folder / "coco_metrics.json"),
         metrics=metrics,
         predictions=tuple(read_jsonl(predictions)) if predictions.is_file() else (),
-        training=read_object(folder / "trainer_state.json"),
-        pretraining=read_object(folder / "pretraining.json"),
+        training=read_json_object(folder / "trainer_state.json"),
+        pretraining=read_json_object(folder / "pretraining.json"),
         config=config,
         adapter={} if config else adapter,
-        errors=read_object(folder / "error_analysis.json"),
-        people=read_object(folder / "human.json"),
+        errors=read_json_object(folder / "error_analysis.json"),
+        people=read_json_object(folder / "human.json"),
     )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is no file.
-
-    Raises:
-        SourceFormatError: The file is not a JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SourceFormatError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise SourceFormatError(f"{path} holds a {type(value).__name__}; a JSON object was expected.")
-    return value
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ConfigurationError, ModelError, SourceNotFoundError
-from ..jsonlines import write_json
+from ..jsonlines import read_json_object, write_json
 from .card import render_card
 from .card_tables import choose_samples
-from .facts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunFolder, read_object, read_run_folder
+from .facts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunFolder, read_run_folder
 from .provenance import STARTER, find_data, inherit_license, is_embedded_starter, is_local_path
 from .secrets import refuse_secrets, scrub
 
@@ -121,9 +121,9 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _as_published(run: RunFolder, target: Path, merge: bool) -> RunFolder:
     """The run as its card is to describe it: a merged adapter is a whole model, and paths have become names."""
-    adapter = {} if merge else read_object(target / ADAPTER_CONFIG)
+    adapter = {} if merge else read_json_object(target / ADAPTER_CONFIG)
     facts = {**run.facts, **({"base_model": run.base_model} if run.base_model else {})}
-    return replace(run, config=read_object(target / "config.json"), adapter=adapter, facts=facts)
+    return replace(run, config=read_json_object(target / "config.json"), adapter=adapter, facts=facts)
 
 
 def _add_card(
@@ -156,7 +156,7 @@ def _copy_settings(source: Path, target: Path, names: Iterable[str]) -> None:
         if path.suffix != ".json" or name in ("tokenizer.json", "vocab.json"):
             shutil.copyfile(path, target / name)
             continue
-        content = read_object(path)
+        content = read_json_object(path)
         cleaned = scrub(content, PATH_FIELDS)
         if cleaned == content:
             shutil.copyfile(path, target / name)
@@ -194,7 +194,7 @@ def _copy_adapter(source: Path, target: Path, base_model: str | None) -> None:
     if not weights.is_file():
         raise ModelError(f"{str(source)!r} holds no {ADAPTER_WEIGHTS}: only safetensors are published.")
     _link_or_copy(weights, target / ADAPTER_WEIGHTS)
-    config = read_object(source / ADAPTER_CONFIG)
+    config = read_json_object(source / ADAPTER_CONFIG)
     base = base_model or config.get("base_model_name_or_path")
     if not base:
         raise ConfigurationError(
@@ -230,7 +230,7 @@ def write_merged(source: Path, target: Path, max_shard_size: str | int = "5GB") 
 def _clean_in_place(folder: Path) -> None:
     for path in folder.glob("*.json"):
         if path.name not in ("tokenizer.json", "vocab.json"):
-            write_json(path, scrub(read_object(path), PATH_FIELDS))
+            write_json(path, scrub(read_json_object(path), PATH_FIELDS))
 
 
 def _require_processor(target: Path, run: RunFolder) -> None:

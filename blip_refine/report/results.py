@@ -6,7 +6,6 @@ a Trainer's log are still worth looking at. A file that is there and broken is a
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import SourceFormatError, SourceNotFoundError
-from ..jsonlines import read_jsonl
+from ..jsonlines import read_json_object, read_jsonl
 from ..records import SceneObject
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
@@ -163,7 +162,7 @@ def read_run(folder: str | os.PathLike) -> RunResults:
             f"{str(folder)!r} holds none of {', '.join(sources)}: there is nothing to report. "
             "Name the folder that `blip-refine train`, `evaluate` or `demo` wrote."
         )
-    metrics = _read_object(folder / "coco_metrics.json")
+    metrics = read_json_object(folder / "coco_metrics.json")
     predictions = folder / "predictions.jsonl"
     examples: tuple[Example, ...] = ()
     if predictions.is_file():
@@ -172,16 +171,16 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         twice = [image_id for image_id, times in Counter(one.image_id for one in examples).items() if times > 1]
         if twice:
             raise SourceFormatError(f"{predictions}: the image {twice[0]!r} is there more than once.")
-    log = _read_object(folder / "trainer_state.json").get("log_history", [])
+    log = read_json_object(folder / "trainer_state.json").get("log_history", [])
     return RunResults(
         folder=folder,
         systems=_systems(metrics, folder / "coco_metrics.json"),
         comparisons=tuple(row for row in metrics.get("comparisons", []) if isinstance(row, Mapping)),
         examples=examples,
         log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
-        facts=_read_object(folder / "run.json"),
-        people=_people(_read_object(folder / "human.json"), folder / "human.json"),
-        ablation=_read_object(folder / "ablation.json"),
+        facts=read_json_object(folder / "run.json"),
+        people=_people(read_json_object(folder / "human.json"), folder / "human.json"),
+        ablation=read_json_object(folder / "ablation.json"),
         contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
     )
 
@@ -200,18 +199,6 @@ def logged_metrics(run: RunResults) -> list[str]:
             if key.startswith("eval_") and not key.endswith(_NO_METRIC) and curve(run, key):
                 keys[key] = None
     return list(keys)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SourceFormatError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise SourceFormatError(f"{path} holds a {type(value).__name__}; a JSON object was expected.")
-    return value
 
 
 def _object(value: Any) -> Mapping[str, Any]:

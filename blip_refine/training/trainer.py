@@ -25,7 +25,7 @@ from ..models.captioner import base_model, check_image_size, freeze_vision_encod
 from ..models.decoding import generate_captions
 from ..models.features import VisionFeatures
 from ..models.freezing import freeze_first_layers
-from .arguments import LOSS_METRICS, CaptionTrainingArguments
+from .arguments import CaptionTrainingArguments
 from .callbacks import EnergyMeter, KeepStartToken, WriteCurves
 from .checkpoints import INCOMPLETE, discard_incomplete, find_checkpoint, publish
 from .memory import advise_on_memory, is_out_of_memory
@@ -475,8 +475,3 @@ def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArgumen
         seed=args.seed,
         language_model_text=text,
     )
-
-
-def is_loss(metric: str | None) -> bool:
-    """Whether lower is better."""
-    return metric in LOSS_METRICS
