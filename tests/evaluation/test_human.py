@@ -138,7 +138,7 @@ def test_twenty_raters_at_once_end_balanced(tmp_path):
 
 
 def _rate_in_process(path, rater):
-    rate(RatingStudy(path), rater, limit=10)
+    rate(RatingStudy(path), rater, limit=8)
 
 
 def test_several_processes_share_a_study(tmp_path):
@@ -153,8 +153,9 @@ def test_several_processes_share_a_study(tmp_path):
         assert process.exitcode == 0
     with sqlite3.connect(study.path) as database:
         per_image = [row[0] for row in database.execute("SELECT COUNT(*) FROM tasks GROUP BY item")]
-    # 40 tasks over 20 pictures: two each, but where the last free one had been seen by its rater already.
-    assert sum(per_image) == 40 and len(per_image) == 20 and set(per_image) <= {1, 2, 3}
+    # 32 of 40 places: whoever has rated at most 7 pictures always finds one of the 9 or more places that are left on
+    # another. With all 40 asked for, the last place can fall on a picture that its rater has seen.
+    assert sorted(per_image) == [1] * 8 + [2] * 12
 
 
 def test_summary_of_known_ratings(tmp_path):
