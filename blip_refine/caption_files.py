@@ -23,7 +23,7 @@ from .jsonlines import atomic_write, dump_row, read_jsonl
 FORMATS = (".jsonl", ".csv", ".parquet")
 COLUMNS = (
     *("image_id", "caption", "draft", "candidates", "confidence", "refined", "reason", "error", "review"),
-    *("image_gain", "image", "content", "settings"),
+    *("image_gain", "candidate_confidences", "image", "content", "settings"),
 )
 """What CSV and Parquet files hold, in this order."""
 
@@ -210,7 +210,7 @@ def _from_cell(cell: tuple[str, str]) -> tuple[str, Any]:
         return name, text
     if text == "":
         return name, None
-    if name in ("candidates", "confidence", "refined", "image_gain"):
+    if name in ("candidates", "candidate_confidences", "confidence", "refined", "image_gain"):
         try:
             return name, json.loads(text)
         except json.JSONDecodeError as error:
@@ -231,6 +231,7 @@ def _write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     types = {"confidence": pa.float64(), "image_gain": pa.float64(), "refined": pa.bool_()}
     types["candidates"] = pa.list_(pa.string())
+    types["candidate_confidences"] = pa.list_(pa.float64())
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     with atomic_write(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
         batch: list[Mapping[str, Any]] = []

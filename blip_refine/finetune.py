@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from .models.captioner import count_parameters, load_captioner
 from .models.decoding import DecodingOptions
 from .narrator import Narrator, Silent
 from .pipeline import CaptionPipeline
-from .records import Caption, RefineRequest
-from .refine.base import RefinerLike, as_refiner
-from .refine.safety import CircuitBreaker, refine_safely
+from .records import Caption
+from .refine.base import Refiner, RefinerLike, as_refiner
+from .refine.captions import refine_captions
+from .refine.safety import CircuitBreaker
 from .report.report import write_report
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
@@ -145,7 +146,7 @@ def finetune(
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
             systems["refined"] = score(
-                test, refine_captions(drafts, fixer, narrator), metrics, contaminated, args.prompt
+                test, refine_with_progress(drafts, fixer, narrator), metrics, contaminated, args.prompt
             )
             narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
@@ -204,19 +205,16 @@ def caption_images(
     return captions
 
 
-def refine_captions(drafts: Sequence[Caption], refiner, narrator: Narrator, batch_size: int = 64) -> list[Caption]:
+def refine_with_progress(
+    drafts: Sequence[Caption], refiner: Refiner, narrator: Narrator, batch_size: int = 64
+) -> list[Caption]:
     """Drafts with a refiner's answers in their place, where it gave good ones."""
     breaker = CircuitBreaker()
     refined: list[Caption] = []
     with narrator.progress("Refining", total=len(drafts)) as advance:
         for start in range(0, len(drafts), batch_size):
             batch = drafts[start : start + batch_size]
-            requests = [
-                RefineRequest(one.draft, one.candidates[1:], one.confidence, image_id=one.image_id) for one in batch
-            ]
-            for draft, answer in zip(batch, refine_safely(refiner, requests, breaker=breaker), strict=True):
-                reason = None if answer.accepted else answer.reason
-                refined.append(replace(draft, text=answer.text, refined=answer.accepted, reason=reason))
+            refined += refine_captions(refiner, batch, breaker=breaker)
             advance(len(batch))
     return refined
 

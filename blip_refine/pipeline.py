@@ -24,9 +24,10 @@ from .inputs import ImageSource, expand_images, is_one_image
 from .models.decoding import DecodedImage, DecodingOptions, generate_captions
 from .models.device import best_device, resolve_dtype
 from .models.scoring import score_without_image
-from .records import Caption, RefineRequest
+from .records import Caption
 from .refine.base import RefinerLike, as_refiner
-from .refine.safety import CircuitBreaker, refine_safely
+from .refine.captions import refine_captions
+from .refine.safety import CircuitBreaker
 from .review import ReviewRules
 from .streaming import default_workers, in_batches, map_ahead, one_behind
 from .url_images import UrlLimits
@@ -335,6 +336,7 @@ class CaptionPipeline:
                     draft=one.texts[0],
                     candidates=one.texts,
                     confidence=one.log_probs[0],
+                    candidate_confidences=one.log_probs,
                     image_id=source.image_id,
                     image_gain=next(gains),
                 )
@@ -362,31 +364,15 @@ class CaptionPipeline:
         """Refine what is sure enough, and flag what a person has to look at."""
         captions = [self.review.abstain(one.caption) for one in batch]
         if self.refiner is not None:
-            captions = self._refine(self.refiner, captions, batch)
+            captions = refine_captions(
+                self.refiner,
+                captions,
+                images=[one.source.image for one in batch],
+                metadata=[one.source.metadata for one in batch],
+                breaker=self.breaker,
+                timeout=self.refiner_timeout,
+            )
         return [replace(one, caption=self.review.block(caption)) for one, caption in zip(batch, captions, strict=True)]
-
-    def _refine(self, refiner: Any, captions: list[Caption], batch: Sequence[CaptionedImage]) -> list[Caption]:
-        places = [place for place, caption in enumerate(captions) if caption.error is None and caption.review is None]
-        requests = [
-            RefineRequest(
-                draft=captions[place].draft,
-                candidates=captions[place].candidates[1:],
-                confidence=captions[place].confidence,
-                image=batch[place].source.image,
-                metadata=batch[place].source.metadata,
-                image_id=captions[place].image_id,
-            )
-            for place in places
-        ]
-        answers = refine_safely(refiner, requests, breaker=self.breaker, timeout=self.refiner_timeout)
-        for place, refined in zip(places, answers, strict=True):
-            captions[place] = replace(
-                captions[place],
-                text=refined.text,
-                refined=refined.accepted,
-                reason=None if refined.accepted else refined.reason,
-            )
-        return captions
 
 
 _OPTIONS = frozenset(inspect.signature(CaptionPipeline.__init__).parameters) - {"self", "model", "processor"}

@@ -78,6 +78,8 @@ class Caption:
             captioner was too unsure, or it says a blocked word. `text` is then empty and `draft` holds what was said.
         image_gain (`float`, *optional*): `log p(draft | image) - log p(draft | no image)` in nats, where it was asked
             for: how much the image, and not habit, explains the draft.
+        candidate_confidences (`tuple[float, ...]`): For each of `candidates`, what `confidence` is for the draft;
+            empty where it was not computed.
     """
 
     text: str
@@ -90,6 +92,7 @@ class Caption:
     error: str | None = None
     review: str | None = None
     image_gain: float | None = None
+    candidate_confidences: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""

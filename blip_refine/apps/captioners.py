@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BlipRefineError, ConfigurationError
-from ..records import Caption, RefineRequest
+from ..records import Caption
 from ..refine.base import Refiner, load_refiner
+from ..refine.captions import refine_captions
 from ..refine.prompts import Style
-from ..refine.safety import refine_safely
 
 NO_REFINER = "none"
 
@@ -154,16 +154,4 @@ class Captioners:
             captions = pipeline(batch)
         if refiner is None:
             return captions
-        readable = [place for place, caption in enumerate(captions) if caption.error is None]
-        requests = [
-            RefineRequest(caption.draft, caption.candidates[1:], caption.confidence, image_id=caption.image_id)
-            for caption in (captions[place] for place in readable)
-        ]
-        for place, refined in zip(readable, refine_safely(refiner, requests), strict=True):
-            captions[place] = replace(
-                captions[place],
-                text=refined.text,
-                refined=refined.accepted,
-                reason=None if refined.accepted else refined.reason,
-            )
-        return captions
+        return refine_captions(refiner, captions)

@@ -116,6 +116,9 @@ def test_refiner_sees_draft_candidates_and_metadata_and_may_fail(make_pipeline, 
     assert captions[2].refined, "one failure must not stop the next batch"
     assert seen[0].metadata == {"place": "Rome"} and seen[0].image == str(photos / "0.jpg")
     assert seen[0].candidates == captions[0].candidates[1:] and len(seen[0].candidates) >= 3
+    assert seen[0].confidence == captions[0].confidence == captions[0].candidate_confidences[0]
+    assert seen[0].candidate_confidences == captions[0].candidate_confidences[1:]
+    assert len(seen[0].candidate_confidences) == len(seen[0].candidates)
 
 
 def test_flagged_captions_are_not_published_and_not_refined(make_pipeline, photos):
