@@ -9,7 +9,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from PIL import Image, ImageEnhance
@@ -43,8 +43,8 @@ class Augmentation:
             more or less than 1, in random order; hue by up to a tenth of it of a full turn.
         jitter_colors (`bool`, defaults to `False`): Change colours even where a caption names one, or says how light
             it is.
-        rng (`random.Random`, *optional*): Where chance comes from. By default Python's own, which PyTorch seeds
-            anew in each worker and `transformers.set_seed` in the main process.
+        rng (`random.Random`, *optional*): Where chance comes from. By default the `random` module, which PyTorch
+            seeds anew in each worker and `transformers.set_seed` in the main process.
 
     Raises:
         ConfigurationError: A number outside of its range.
@@ -56,7 +56,7 @@ class Augmentation:
     flip_writing: bool = False
     jitter: float = 0.2
     jitter_colors: bool = False
-    rng: Any = field(default=random, compare=False)
+    rng: random.Random | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -78,15 +78,21 @@ class Augmentation:
             `tuple[PIL.Image.Image, tuple[str, ...]]`: A picture in mode `"RGB"`, and captions that are true of it.
         """
         captions = tuple(captions)
+        rng = self.rng or random
         if self.crop_scale[0] < 1:
-            picture = self._cropped(picture)
-        if self.flip and self.rng.random() < self.flip:
+            picture = self._cropped(picture, rng)
+        if self.flip and rng.random() < self.flip:
             mirrored = self.mirrored_captions(captions)
             if mirrored is not None:
                 picture, captions = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored
         if self.jitter and self.may_change_colors(captions):
-            picture = self._jittered(picture)
+            picture = self._jittered(picture, rng)
         return picture, captions
+
+    @property
+    def smallest_side(self) -> float:
+        """The least share of a side that a crop keeps: a picture that is to fill n pixels needs n / share of them."""
+        return math.sqrt(self.crop_scale[0] * min(1.0, self.crop_ratio[0], 1 / self.crop_ratio[1]))
 
     def mirrored_captions(self, captions: Sequence[str]) -> tuple[str, ...] | None:
         """The captions of the mirrored picture, or `None` where it must not be mirrored."""
@@ -99,22 +105,22 @@ class Augmentation:
         """Whether colours may change: no caption names one, or it is asked for nevertheless."""
         return self.jitter_colors or not any(_COLOR_WORD.search(caption) for caption in captions)
 
-    def _cropped(self, picture: Image.Image) -> Image.Image:
+    def _cropped(self, picture: Image.Image, rng: Any) -> Image.Image:
         """A part of the picture, in its own resolution: to bring it to the model's size is the processor's work."""
-        area = self.rng.uniform(*self.crop_scale)
-        ratio = math.exp(self.rng.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
+        area = rng.uniform(*self.crop_scale)
+        ratio = math.exp(rng.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
         width = min(picture.width, max(1, round(picture.width * math.sqrt(area * ratio))))
         height = min(picture.height, max(1, round(picture.height * math.sqrt(area / ratio))))
-        left = self.rng.randint(0, picture.width - width)
-        top = self.rng.randint(0, picture.height - height)
+        left = rng.randint(0, picture.width - width)
+        top = rng.randint(0, picture.height - height)
         return picture.crop((left, top, left + width, top + height))
 
-    def _jittered(self, picture: Image.Image) -> Image.Image:
+    def _jittered(self, picture: Image.Image, rng: Any) -> Image.Image:
         enhancers = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color]
-        self.rng.shuffle(enhancers)
+        rng.shuffle(enhancers)
         for enhancer in enhancers:
-            picture = enhancer(picture).enhance(self.rng.uniform(1 - self.jitter, 1 + self.jitter))
-        turn = round(self.rng.uniform(-self.jitter, self.jitter) * 0.1 * 256)
+            picture = enhancer(picture).enhance(rng.uniform(1 - self.jitter, 1 + self.jitter))
+        turn = round(rng.uniform(-self.jitter, self.jitter) * 0.1 * 256)
         if turn:
             hue, saturation, value = picture.convert("HSV").split()
             hue = hue.point([(level + turn) % 256 for level in range(256)])
@@ -130,17 +136,31 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
 """By name, for `augment="standard"`."""
 
 
-def load_augmentation(augment: str | Augmentation | None) -> Augmentation | None:
+def load_augmentation(augment: str | Augmentation | None, **changes: Any) -> Augmentation | None:
     """The augmentation of a name.
 
     Args:
         augment (`str`, `Augmentation` or `None`): `"standard"`, `"light"`, `"none"`, or one of your own.
+        **changes: Arguments of [`Augmentation`] that are to differ from what the name stands for.
 
     Raises:
-        ConfigurationError: There is no such name.
+        ConfigurationError: There is no such name, or a change cannot be.
+
+    Example:
+        ```python
+        >>> from blip_refine.data.augment import load_augmentation
+        >>> load_augmentation("standard", jitter_colors=True).crop_scale
+        (0.8, 1.0)
+        ```
     """
-    if augment is None or not isinstance(augment, str):
+    if isinstance(augment, str):
+        if augment not in AUGMENTATIONS:
+            raise ConfigurationError(f"There is no augmentation {augment!r}; there are: {', '.join(AUGMENTATIONS)}.")
+        augment = AUGMENTATIONS[augment]
+    if augment is None or not changes:
         return augment
-    if augment not in AUGMENTATIONS:
-        raise ConfigurationError(f"There is no augmentation {augment!r}; there are: {', '.join(AUGMENTATIONS)}.")
-    return AUGMENTATIONS[augment]
+    known = [one.name for one in fields(Augmentation)]
+    for name in changes:
+        if name not in known:
+            raise ConfigurationError(f"An augmentation has no {name!r}; it has: {', '.join(known)}.")
+    return replace(augment, **changes)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..errors import DataError, ImageDecodeError
+from ..errors import DataError
 from ..records import CaptionRecord
-from .images import load_image
+from .augment import Augmentation
+from .reading import RecordReader
 from .sources import load_source
 
 
@@ -22,23 +25,35 @@ class BlipCaptionDataset(Dataset):
     Args:
         records (`Iterable[CaptionRecord]`): The images.
         transform (`Callable`, *optional*): Takes and returns `(picture, captions)`: a `PIL.Image.Image` and a tuple
-            of `str`. For augmentation; applied each time an item is read.
+            of `str`. Applied each time an item is read.
+        augment (`str` or [`Augmentation`], *optional*): What is done to pictures and captions at each visit, before
+            `transform`: "standard", "light" or one of your own (`load_augmentation("standard", jitter_colors=True)`).
+        image_size (`int` or `tuple[int, int]`, *optional*): Width and height in pixels that pictures will be resized
+            to: large JPEGs are then decoded at a reduced scale. [`CaptionTrainer`] sets it to what the model takes.
 
     Raises:
         DataError: There are no images, or two have one `image_id`.
+        ConfigurationError: There is no augmentation of that name.
 
     Example:
         ```python
         >>> from blip_refine import BlipCaptionDataset
-        >>> train = BlipCaptionDataset.from_source("scenes:everyday", split="train", count=20)
+        >>> train = BlipCaptionDataset.from_source("scenes:everyday", split="train", count=20, augment="standard")
         >>> len(train), len(train[0]["captions"])
         (20, 5)
         ```
     """
 
-    def __init__(self, records: Iterable[CaptionRecord], transform: Callable | None = None):
+    def __init__(
+        self,
+        records: Iterable[CaptionRecord],
+        transform: Callable | None = None,
+        *,
+        augment: str | Augmentation | None = None,
+        image_size: int | tuple[int, int] | None = None,
+    ):
         self.records = list(records)
-        self.transform = transform
+        self.reader = RecordReader.make(transform, augment, image_size)
         if not self.records:
             raise DataError("A dataset needs at least one image; there is none.")
         seen: set[str] = set()
@@ -50,17 +65,37 @@ class BlipCaptionDataset(Dataset):
             seen.add(record.image_id)
 
     @classmethod
-    def from_source(cls, source: Any, *, split: str | None = None, transform: Callable | None = None, **options):
+    def from_source(
+        cls,
+        source: Any,
+        *,
+        split: str | None = None,
+        transform: Callable | None = None,
+        augment: str | Augmentation | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        **options: Any,
+    ) -> BlipCaptionDataset:
         """Read a dataset from wherever it is.
 
         Args:
             source (`str`, `os.PathLike` or `datasets.Dataset`): The name of a dataset ("flickr8k", "scenes:everyday"),
                 a folder of pictures, a file of captions, an id on the Hub, or a dataset in memory.
             split (`str`, *optional*): "train", "validation" or "test".
-            transform (`Callable`, *optional*): See the class.
+            transform, augment, image_size: See the class.
             **options: Handed on to [`load_source`]: `data_dir`, column names, and what the source itself takes.
         """
-        return cls(load_source(source, split=split, **options), transform=transform)
+        records = load_source(source, split=split, **options)
+        return cls(records, transform, augment=augment, image_size=image_size)
+
+    def with_changes(self, **changes: Any) -> BlipCaptionDataset:
+        """The same images, read in another way.
+
+        Args:
+            **changes: `transform`, `augment` or `image_size`, as arguments of [`RecordReader`].
+        """
+        changed = copy.copy(self)
+        changed.reader = replace(self.reader, **changes)
+        return changed
 
     def __len__(self) -> int:
         return len(self.records)
@@ -72,16 +107,7 @@ class BlipCaptionDataset(Dataset):
             `dict`: `image` (`PIL.Image.Image` in RGB, or `None` where it cannot be decoded), `captions` (`tuple` of
             `str`), `image_id` (`str`), `index` (`int`), and `error` (`str`, *optional*) saying why there is no image.
         """
-        record = self.records[index]
-        item = {"captions": record.captions, "image_id": record.image_id, "index": index}
-        try:
-            image = load_image(record.image)
-        except ImageDecodeError as error:
-            # One broken file among a million must not end a training run; the collator leaves it out and says so.
-            return {**item, "image": None, "error": str(error)}
-        if self.transform is not None:
-            image, item["captions"] = self.transform(image, record.captions)
-        return {**item, "image": image}
+        return self.reader(self.records[index], index)
 
     @property
     def references(self) -> dict[str, list[str]]:
@@ -93,8 +119,8 @@ class FeatureDataset(Dataset):
     """The images of a dataset as the states of a frozen encoder, with all their captions.
 
     Args:
-        dataset ([`BlipCaptionDataset`]): The images. It must have no `transform`: a picture that changes at every
-            visit has no states to keep.
+        dataset ([`BlipCaptionDataset`]): The images. They must not be augmented or transformed: a picture that
+            changes at every visit has no states to keep.
         features ([`VisionFeatures`]): Where the states are.
         keys (`dict[str, str]`): The key of each image in `features`, by `image_id`. An image without one is read as
             an image that cannot be decoded.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import LeakageError
+from ..errors import ConfigurationError, LeakageError
 from ..records import CaptionRecord
 from .duplicates import find_duplicate_pairs, hash_records
 from .fingerprint import Fingerprint
@@ -94,4 +94,10 @@ def ensure_no_overlap(
 def _ids_and_hashes(data: Sequence[CaptionRecord] | Fingerprint, near_duplicates: bool):
     if isinstance(data, Fingerprint):
         return data.image_ids, data.hashes
+    if callable(data):  # `ShardedCaptionStream.records`
+        raise ConfigurationError(
+            "The images of a stream that can only be read from its start cannot be compared with those of an "
+            "evaluation beforehand. Evaluate in another process, with evaluation images prepared together with the "
+            "training images (blip-refine prepare), or train from a BlipCaptionDataset or a CaptionStream."
+        )
     return [record.image_id for record in data], hash_records(data, perceptual=near_duplicates)

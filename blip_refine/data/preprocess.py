@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..errors import ConfigurationError
@@ -57,9 +58,21 @@ class ImagePreprocessor:
             )
         # A picture that has every level once: what comes back for it is what comes back for any picture.
         ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-        values = processor(images=[Image.fromarray(ramp)], do_resize=False, return_tensors="np")["pixel_values"]
+        values = processor(images=[Image.fromarray(ramp)], do_resize=False, return_tensors="pt")["pixel_values"]
         levels = np.asarray(values, dtype=np.float32).reshape(3, 256)
         return cls((int(size["width"]), int(size["height"])), Image.Resampling(int(processor.resample)), levels)
+
+    @classmethod
+    def find(cls, processor: Any) -> ImagePreprocessor | None:
+        """The fast way where there is one; `None` where the processor has to be used as it is.
+
+        Args:
+            processor ([`BlipImageProcessor`] or [`BlipProcessor`]): The model's own.
+        """
+        try:
+            return cls.from_processor(processor)
+        except ConfigurationError:
+            return None
 
     def load(self, image: ImageInput) -> Image.Image:
         """Decode an image no larger than is needed.
@@ -96,6 +109,21 @@ class ImagePreprocessor:
             for channel in range(3):
                 np.take(self.levels[channel], array[:, :, channel], out=result[place, channel], mode="clip")
         return result
+
+    def normalize_tensor(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same for pixels that have come from another process, or are on a GPU: the same values to the last bit.
+
+        Args:
+            pixels (`torch.Tensor` of shape `(images, 3, height, width)`): In `uint8`, in any layout.
+
+        Returns:
+            `torch.Tensor` of shape `(images, 3, height, width)`: In `float32`, on the same device.
+        """
+        if pixels.device.type == "cpu":
+            return torch.from_numpy(self.normalize(list(pixels.permute(0, 2, 3, 1).numpy())))
+        levels = torch.from_numpy(self.levels).to(pixels.device)
+        channels = [levels[channel][pixels[:, channel].int()] for channel in range(3)]
+        return torch.stack(channels, dim=1)
 
     def __call__(self, images: Sequence[ImageInput]) -> np.ndarray:
         """`pixel_values` of images.

@@ -9,8 +9,10 @@ Both keep `state_dict` and `load_state_dict` for each worker, which `torchdata`'
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -20,7 +22,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import ConfigurationError
 from ..records import CaptionRecord
+from .augment import Augmentation
 from .dataset import BlipCaptionDataset
+from .reading import RecordReader
 
 Shard = Callable[[], Iterable[CaptionRecord]]
 
@@ -79,6 +83,22 @@ class CaptionStream(IterableDataset):
         self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
         self._skipped = 0
         self._yielded = 0
+
+    @property
+    def records(self) -> list[CaptionRecord]:
+        """The images, for whatever has to look at all of them: the search for overlap, the fingerprint."""
+        return self.dataset.records
+
+    @property
+    def reader(self) -> RecordReader:
+        """How the images are read."""
+        return self.dataset.reader
+
+    def with_changes(self, **changes: Any) -> CaptionStream:
+        """The same stream, with pictures read in another way; see [`BlipCaptionDataset.with_changes`]."""
+        changed = copy.copy(self)
+        changed.dataset = self.dataset.with_changes(**changes)
+        return changed
 
     @property
     def epoch(self) -> int:
@@ -163,7 +183,7 @@ class ShardedCaptionStream(IterableDataset):
         seed (`int`, defaults to 0): Of the order of shards and records.
         rank (`int`, defaults to 0): Which of the processes this is.
         world_size (`int`, defaults to 1): How many processes share the data.
-        transform (`Callable`, *optional*): See `BlipCaptionDataset`.
+        transform, augment, image_size: See [`BlipCaptionDataset`].
 
     Raises:
         ConfigurationError: There are no shards, or a number cannot be.
@@ -178,6 +198,8 @@ class ShardedCaptionStream(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
         transform: Callable | None = None,
+        augment: str | Augmentation | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ):
         if not shards:
             raise ConfigurationError("A stream needs at least one shard; there is none.")
@@ -185,7 +207,8 @@ class ShardedCaptionStream(IterableDataset):
             raise ConfigurationError(f"shuffle_buffer must not be negative; it was {shuffle_buffer}.")
         _check_rank(rank, world_size)
         self.shards, self.shuffle_buffer, self.seed = list(shards), shuffle_buffer, seed
-        self.rank, self.world_size, self.transform = rank, world_size, transform
+        self.rank, self.world_size = rank, world_size
+        self.reader = RecordReader.make(transform, augment, image_size)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._skipped = 0
         self._yielded = 0
@@ -197,8 +220,8 @@ class ShardedCaptionStream(IterableDataset):
         Args:
             source (`str` or `datasets.IterableDataset`): Its id or itself.
             split (`str`, defaults to `"train"`): The repository's split.
-            **options: `shuffle_buffer`, `seed`, `rank`, `world_size` and `transform` of the class; `config`,
-                `revision` and `token` of the repository; and column names, see `find_columns`.
+            **options: `shuffle_buffer`, `seed`, `rank`, `world_size`, `transform`, `augment` and `image_size` of the
+                class; `config`, `revision` and `token` of the repository; and column names, see `find_columns`.
 
         Raises:
             HubError, SourceNotFoundError, SourceFormatError: See `load_source`.
@@ -206,7 +229,7 @@ class ShardedCaptionStream(IterableDataset):
         from .sources.hub import HubShard, open_dataset
         from .sources.memory import is_dataset
 
-        own = ("shuffle_buffer", "seed", "rank", "world_size", "transform")
+        own = ("shuffle_buffer", "seed", "rank", "world_size", "transform", "augment", "image_size")
         settings = {name: options.pop(name) for name in own if name in options}
         if not is_dataset(source):
             access = {name: options.pop(name) for name in ("config", "revision", "token") if name in options}
@@ -215,6 +238,12 @@ class ShardedCaptionStream(IterableDataset):
             name, dataset = "dataset", source
         count = dataset.num_shards
         return cls([HubShard(dataset, number, count, name, split, options) for number in range(count)], **settings)
+
+    def with_changes(self, **changes: Any) -> ShardedCaptionStream:
+        """The same stream, with pictures read in another way; see [`BlipCaptionDataset.with_changes`]."""
+        changed = copy.copy(self)
+        changed.reader = replace(self.reader, **changes)
+        return changed
 
     @property
     def epoch(self) -> int:
@@ -264,10 +293,8 @@ class ShardedCaptionStream(IterableDataset):
         records = self.records(worker.id, worker.num_workers) if worker else self.records()
         self._yielded, self._skipped = self._skipped, 0
         for record in islice(records, self._yielded, None):
-            item = BlipCaptionDataset([record], self.transform)[0]
-            item["index"] = self._yielded
             self._yielded += 1
-            yield item
+            yield self.reader(record, self._yielded - 1)
 
     def state_dict(self) -> dict[str, int]:
         """Where this worker is: for `StatefulDataLoader`, which asks each worker after each batch."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainingArguments
 
+from ..data.augment import Augmentation, load_augmentation
 from ..errors import ConfigurationError
 from ..models.decoding import DecodingOptions
 from ..models.device import has_fast_bfloat16
@@ -44,6 +45,12 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         max_txt_len (`int`, defaults to 40): Longest caption in tokens, prompt and special tokens included.
         prompt (`str`, defaults to `""`): Put before every caption in training and decoding ("a picture of ").
         captions_per_image (`str`, defaults to `"all"`): "all", or how many are drawn for an image at each visit.
+        augment (`str`, defaults to `"none"`): What is done to training images at each visit, with captions kept true:
+            "standard", "light" or "none"; see [`Augmentation`]. Evaluation is never augmented.
+        augment_flip_writing (`bool`, defaults to `False`): Mirror also where a caption speaks of writing.
+        augment_jitter_colors (`bool`, defaults to `False`): Change colours also where a caption names one.
+        exact_decoding (`bool`, defaults to `False`): Decode large JPEGs whole for training too, as is always done for
+            evaluation. Otherwise the JPEG decoder reduces them first, which is several times faster.
         freeze_vision (`bool`, defaults to `False`): Do not train the vision encoder.
         freeze_vision_layers, freeze_text_layers (`int`, defaults to 0): Do not train the embeddings and the first so
             many layers of the encoder, or of what writes the caption.
@@ -94,6 +101,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     max_txt_len: int = field(default=40, metadata={"help": "Longest caption in tokens."})
     prompt: str = field(default="", metadata={"help": 'Put before every caption ("a picture of ").'})
     captions_per_image: str = field(default="all", metadata={"help": "all, or how many are drawn at each visit."})
+    augment: str = field(default="none", metadata={"help": "standard, light or none; training images only."})
+    augment_flip_writing: bool = field(default=False, metadata={"help": "Mirror where a caption speaks of writing."})
+    augment_jitter_colors: bool = field(default=False, metadata={"help": "Change colours where a caption names one."})
+    exact_decoding: bool = field(default=False, metadata={"help": "Decode large JPEGs whole for training too."})
     freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision encoder."})
     freeze_vision_layers: int = field(default=0, metadata={"help": "Encoder layers not trained, from the first on."})
     freeze_text_layers: int = field(default=0, metadata={"help": "Decoder layers not trained, from the first on."})
@@ -138,8 +149,19 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             raise ConfigurationError(
                 "cache_vision_features needs freeze_vision: what an encoder says changes while it is trained."
             )
+        if self.cache_vision_features and self.augmentation is not None:
+            raise ConfigurationError(
+                "cache_vision_features and augment exclude each other: an augmented picture is another at every "
+                "visit. Leave one of them out."
+            )
+        if self.augmentation is None and (self.augment_flip_writing or self.augment_jitter_colors):
+            raise ConfigurationError("There is no augmentation to change: add augment='standard'.")
         self._choose_precision()
         super().__post_init__()
+        if self.accelerator_config.dispatch_batches:
+            raise ConfigurationError("dispatch_batches=True cuts a batch's captions to the number of its images.")
+        # Left open, it is switched on for every iterable dataset.
+        self.accelerator_config.dispatch_batches = False
 
     def _choose_precision(self) -> None:
         if self.precision not in PRECISIONS:
@@ -154,6 +176,13 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
                 self.fp16 = not self.bf16
         else:
             self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What is done to training images; `None` for nothing."""
+        return load_augmentation(
+            self.augment, flip_writing=self.augment_flip_writing, jitter_colors=self.augment_jitter_colors
+        )
 
     @property
     def chosen_precision(self) -> str:

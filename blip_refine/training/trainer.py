@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import nn
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, rotate_checkpoints
 
+from ..data.augment import Augmentation
 from ..data.collator import IGNORED, CaptionCollator
 from ..data.dataset import BlipCaptionDataset, FeatureDataset
 from ..data.leakage import ensure_no_overlap
+from ..data.preprocess import ImagePreprocessor
 from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions
 from ..hub.trainer import HubPushMixin
@@ -95,6 +98,8 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
             self.overlap = ensure_no_overlap(
                 train_dataset.records, eval_dataset.records, allow_overlap=args.allow_overlap
             )
+        if args.augmentation is not None and train_dataset is not None:
+            train_dataset = augmented(train_dataset, args.augmentation)
         # The Trainer would take the labels out of the batch and smooth over every position; the model does it right.
         self._label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
         collator = data_collator or make_collator(model, processing_class, args)
@@ -114,6 +119,7 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self._preprocessor = ImagePreprocessor.find(processing_class)
         self.unreadable: dict[str, str] = {}
         self.sacrebleu_signature: str | None = None
         self._throughput = Throughput()
@@ -156,7 +162,7 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
         """
         if isinstance(dataset, FeatureDataset):
             return dataset
-        if dataset.transform is not None:
+        if dataset.reader.changes_pictures:
             raise ConfigurationError(
                 "cache_vision_features and augmentation exclude each other: an augmented picture is another at every "
                 "visit. Leave one of them out."
@@ -218,7 +224,11 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
             if len(self.unreadable) >= len(self.train_dataset):
                 image_id, reason = next(iter(self.unreadable.items()))
                 raise DataError(f"No image can be decoded; the first is {image_id!r}: {reason}")
-        return {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
+        inputs = {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
+        pixels = inputs.get("pixel_values")
+        if self._preprocessor is not None and pixels is not None and pixels.dtype == torch.uint8:
+            inputs["pixel_values"] = self._preprocessor.normalize_tensor(pixels)
+        return inputs
 
     # ---- evaluation ----
 
@@ -235,22 +245,49 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
                 write_samples(chosen, folder, self.state.global_step, self.callback_handler.callbacks)
         return metrics
 
+    def get_train_dataloader(self):
+        """As in `Trainer`; large JPEGs are decoded no larger than the model needs them."""
+        dataset = self.train_dataset
+        if self._preprocessor is not None and not self.args.exact_decoding and hasattr(dataset, "with_changes"):
+            self.train_dataset = dataset.with_changes(image_size=self._preprocessor.size)
+        try:
+            with self._loading():
+                return super().get_train_dataloader()
+        finally:
+            self.train_dataset = dataset
+
     def get_eval_dataloader(self, eval_dataset=None):
         """As in `Trainer`, with every caption of an image instead of a draw of them."""
-        collator = self.data_collator
-        training = getattr(collator, "training", None)
-        if training is None:
-            return super().get_eval_dataloader(eval_dataset)
-        self.data_collator = copy.copy(collator)
-        self.data_collator.training = False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = collator
+        if eval_dataset is not None and eval_dataset is not self.eval_dataset:
+            # With persistent workers the Trainer gives the loader of the first dataset that it was asked for,
+            # whichever it is asked for now: a test would be scored on the validation images.
+            return self.get_test_dataloader(eval_dataset)
+        with self._loading(training=False):
+            return super().get_eval_dataloader()
 
     def get_test_dataloader(self, test_dataset):
-        """The same batches as for evaluation."""
-        return self.get_eval_dataloader(test_dataset)
+        """As in `Trainer`, with every caption of an image instead of a draw of them."""
+        # It is used once: workers that outlived it would pile up with every evaluation.
+        persistent, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
+        try:
+            with self._loading(training=False):
+                return super().get_test_dataloader(test_dataset)
+        finally:
+            self.args.dataloader_persistent_workers = persistent
+
+    @contextmanager
+    def _loading(self, **changes: Any) -> Iterator[None]:
+        """The collator for a data loader: workers hand over 8-bit levels, and what sends them to the model finishes
+        them, on a GPU if there is one."""
+        collator = self.data_collator
+        if isinstance(collator, CaptionCollator):
+            self.data_collator = copy.copy(collator)
+            for name, value in {"normalize": self._preprocessor is None, **changes}.items():
+                setattr(self.data_collator, name, value)
+        try:
+            yield
+        finally:
+            self.data_collator = collator
 
     @torch.no_grad()
     def evaluation_loop(
@@ -449,6 +486,20 @@ class CaptionTrainer(HubPushMixin, Seq2SeqTrainer):
         self.processing_class.save_pretrained(folder)
         # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
         Path(folder, "training_args.bin").unlink(missing_ok=True)
+
+
+def augmented(dataset: Any, augmentation: Augmentation) -> Any:
+    """A dataset or stream with an augmentation, for training.
+
+    Raises:
+        ConfigurationError: It has one already, or cannot be given one.
+    """
+    if not hasattr(dataset, "with_changes"):
+        kind = type(dataset).__name__
+        raise ConfigurationError(f"augment needs a BlipCaptionDataset or a CaptionStream, not a {kind}.")
+    if dataset.reader.augment is not None:
+        raise ConfigurationError("The training set is augmented already: leave out augment in the dataset or here.")
+    return dataset.with_changes(augment=augmentation)
 
 
 def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> CaptionCollator:

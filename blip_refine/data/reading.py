@@ -1,0 +1,73 @@
+"""From a record to an item: decode the picture, no larger than it is needed, and augment it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ImageDecodeError
+from ..records import CaptionRecord
+from .augment import Augmentation, load_augmentation
+from .images import load_image
+
+
+@dataclass(frozen=True)
+class RecordReader:
+    """Reads the image of a record, as a worker does it.
+
+    Args:
+        transform (`Callable`, *optional*): Takes and returns `(picture, captions)`: a `PIL.Image.Image` and a tuple of
+            `str`. It is given the whole picture, augmented if there is an augmentation.
+        augment ([`Augmentation`], *optional*): What is done to picture and captions at each visit.
+        image_size (`tuple[int, int]`, *optional*): Width and height in pixels that the picture will be resized to.
+            Large JPEGs are then decoded at a reduced scale (see [`load_image`]); where an augmentation crops, at one
+            that leaves as many pixels in the crop. By default the whole picture is decoded.
+    """
+
+    transform: Callable | None = None
+    augment: Augmentation | None = None
+    image_size: tuple[int, int] | None = None
+
+    @classmethod
+    def make(
+        cls,
+        transform: Callable | None = None,
+        augment: str | Augmentation | None = None,
+        image_size: int | tuple[int, int] | None = None,
+    ) -> RecordReader:
+        """The same from what people write: the name of an augmentation, one number for a square.
+
+        Raises:
+            ConfigurationError: There is no augmentation of that name.
+        """
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        return cls(transform, load_augmentation(augment), size)
+
+    @property
+    def changes_pictures(self) -> bool:
+        """Whether a picture is another at each visit, so that nothing that is computed of it can be kept."""
+        return self.transform is not None or self.augment is not None
+
+    @property
+    def target_size(self) -> tuple[int, int] | None:
+        """The size that is asked of the decoder; `None` for all there is."""
+        if self.image_size is None or self.transform is not None:
+            return None
+        share = 1.0 if self.augment is None else self.augment.smallest_side
+        return math.ceil(self.image_size[0] / share), math.ceil(self.image_size[1] / share)
+
+    def __call__(self, record: CaptionRecord, index: int) -> dict[str, Any]:
+        """The item of a record; see [`BlipCaptionDataset`] for what is in it."""
+        item = {"captions": record.captions, "image_id": record.image_id, "index": index}
+        try:
+            image = load_image(record.image, target_size=self.target_size)
+        except ImageDecodeError as error:
+            # One broken file among a million must not end a training run; the collator leaves it out and says so.
+            return {**item, "image": None, "error": str(error)}
+        if self.augment is not None:
+            image, item["captions"] = self.augment(image, record.captions)
+        if self.transform is not None:
+            image, item["captions"] = self.transform(image, item["captions"])
+        return {**item, "image": image}
