@@ -20,7 +20,7 @@ from ..models.captioner import check_image_size
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
 from .arguments import CaptionTrainingArguments
-from .trainer import make_collator
+from .loading import make_collator
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
 

@@ -1,0 +1,158 @@
+"""What a [`CaptionTrainer`] is fed with: images and their captions, or what a frozen encoder says of them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Seq2SeqTrainer
+
+from ..data.augment import Augmentation
+from ..data.collator import CaptionCollator
+from ..data.dataset import FeatureDataset
+from ..data.preprocess import ImagePreprocessor
+from ..errors import ConfigurationError, DataError
+from ..models.families import base_model
+from ..models.features import VisionFeatures
+from .arguments import CaptionTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+class LoadingTrainer(Seq2SeqTrainer):
+    """The part of [`CaptionTrainer`] that loads: evaluation sees every caption of an image, training what is drawn."""
+
+    unreadable: dict[str, str]
+    _preprocessor: ImagePreprocessor | None
+    _features: dict[int, FeatureDataset]
+
+    def get_train_dataloader(self):
+        """As in `Trainer`; large JPEGs are decoded no larger than the model needs them."""
+        dataset = self.train_dataset
+        if self._preprocessor is not None and not self.args.exact_decoding and hasattr(dataset, "with_changes"):
+            self.train_dataset = dataset.with_changes(image_size=self._preprocessor.size)
+        try:
+            with self._loading():
+                return super().get_train_dataloader()
+        finally:
+            self.train_dataset = dataset
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        """As in `Trainer`, with every caption of an image instead of a draw of them."""
+        if eval_dataset is not None and eval_dataset is not self.eval_dataset:
+            # With persistent workers the Trainer gives the loader of the first dataset that it was asked for,
+            # whichever it is asked for now: a test would be scored on the validation images.
+            return self.get_test_dataloader(eval_dataset)
+        with self._loading(training=False):
+            return super().get_eval_dataloader()
+
+    def get_test_dataloader(self, test_dataset):
+        """As in `Trainer`, with every caption of an image instead of a draw of them."""
+        # It is used once: workers that outlived it would pile up with every evaluation.
+        persistent, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
+        try:
+            with self._loading(training=False):
+                return super().get_test_dataloader(test_dataset)
+        finally:
+            self.args.dataloader_persistent_workers = persistent
+
+    @contextmanager
+    def _loading(self, **changes: Any) -> Iterator[None]:
+        """The collator for a data loader: workers hand over 8-bit levels, and what sends them to the model finishes
+        them, on a GPU if there is one."""
+        collator = self.data_collator
+        if isinstance(collator, CaptionCollator):
+            self.data_collator = copy.copy(collator)
+            for name, value in {"normalize": self._preprocessor is None, **changes}.items():
+                setattr(self.data_collator, name, value)
+        try:
+            yield
+        finally:
+            self.data_collator = collator
+
+    def cache_features(self, dataset: Any) -> Any:
+        """A dataset with what the frozen encoder says of its images in the place of the images.
+
+        Raises:
+            ConfigurationError: Pictures are augmented, the encoder is trained, or the disk is too small.
+        """
+        if isinstance(dataset, FeatureDataset):
+            return dataset
+        if dataset.reader.changes_pictures:
+            raise ConfigurationError(
+                "cache_vision_features and augmentation exclude each other: an augmented picture is another at every "
+                "visit. Leave one of them out."
+            )
+        if id(dataset) not in self._features:
+            folder = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "features")
+            with self.args.main_process_first(desc="encoding images"):
+                features = VisionFeatures(self.model, self.processing_class, folder, self.args.feature_dtype)
+                missing, keys = features.missing(dataset.records)
+                size = features.check_disk(len(missing)) / 2**30
+                logger.warning(
+                    "Encoding %d images once into %s: %.2f GiB (%d more are there already).",
+                    *(len(missing), features.folder, size, len(set(keys.values())) - len(missing)),
+                )
+                keys = features.build(dataset.records, batch_size=self.args.per_device_eval_batch_size)
+            self._features[id(dataset)] = FeatureDataset(dataset, features, keys)
+        return self._features[id(dataset)]
+
+    def _model_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the model's `forward` takes of a batch; what could not be read is remembered and taken out."""
+        for image_id, reason in batch.get("unreadable", ()):
+            self.unreadable.setdefault(image_id, reason)
+        if len(self.unreadable) > 16 and self.train_dataset is not None:
+            if len(self.unreadable) >= len(self.train_dataset):
+                image_id, reason = next(iter(self.unreadable.items()))
+                raise DataError(f"No image can be decoded; the first is {image_id!r}: {reason}")
+        inputs = {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
+        pixels = inputs.get("pixel_values")
+        if self._preprocessor is not None and pixels is not None and pixels.dtype == torch.uint8:
+            inputs["pixel_values"] = self._preprocessor.normalize_tensor(pixels)
+        return inputs
+
+
+def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> CaptionCollator:
+    """The collator that suits a captioner's family.
+
+    Args:
+        model (`nn.Module`): The captioner.
+        processor (`ProcessorMixin`): The one that belongs to it.
+        args ([`CaptionTrainingArguments`]): Prompt, lengths, captions an image, seed.
+    """
+    captioner = base_model(model)
+    text = None
+    if captioner.config.model_type != "blip":
+        from ..models.blip2_text import LanguageModelText
+
+        text = LanguageModelText(captioner, processor, args.prompt, args.max_txt_len)
+    return CaptionCollator(
+        processor=processor,
+        # T5 has none: its decoder starts from the padding token, and LanguageModelText knows it.
+        start_token_id=getattr(captioner.config.text_config, "bos_token_id", None) or 0,
+        max_txt_len=args.max_txt_len,
+        prompt=args.prompt,
+        captions_per_image=args.captions_per_image,
+        seed=args.seed,
+        language_model_text=text,
+    )
+
+
+def augmented(dataset: Any, augmentation: Augmentation) -> Any:
+    """A dataset or stream with an augmentation, for training.
+
+    Raises:
+        ConfigurationError: It has one already, or cannot be given one.
+    """
+    if not hasattr(dataset, "with_changes"):
+        kind = type(dataset).__name__
+        raise ConfigurationError(f"augment needs a BlipCaptionDataset or a CaptionStream, not a {kind}.")
+    if dataset.reader.augment is not None:
+        raise ConfigurationError("The training set is augmented already: leave out augment in the dataset or here.")
+    return dataset.with_changes(augment=augmentation)
