@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError, MetricError
-from ..metrics.score import CaptionScores, metric_names, score_captions
+from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..records import Caption, CaptionRecord
 from .evaluator import System, captions_of, read_references, write_results
 from .significance import PairedTest, compare_scores
@@ -197,18 +197,13 @@ def compare_systems(
             raise MetricError(f"Not one image could be captioned; the first: {next(iter(skipped.values()))}")
     resampled = resamples if len(known) > 1 else 0
     names = metric_names(metrics)
-    scores = {
-        name: score_captions(_texts(held), known, names, allow_empty=True, bootstrap=resampled, seed=seed)
-        for name, held in captions.items()
-    }
+    texts = {name: _texts(held) for name, held in captions.items()}
+    scores = score_systems(texts, known, names, allow_empty=True, bootstrap=resampled, seed=seed)
     single = {}
     fast = [name for name in names if name not in SLOW_METRICS]
-    if single_reference and fast and any(len(texts) > 1 for texts in known.values()):
-        first = {image_id: texts[:1] for image_id, texts in known.items()}
-        single = {
-            name: score_captions(_texts(held), first, fast, allow_empty=True, bootstrap=resampled, seed=seed)
-            for name, held in captions.items()
-        }
+    if single_reference and fast and any(len(group) > 1 for group in known.values()):
+        first = {image_id: group[:1] for image_id, group in known.items()}
+        single = score_systems(texts, first, fast, allow_empty=True, bootstrap=resampled, seed=seed)
     tests: tuple[PairedTest, ...] = ()
     if resampled and len(scores) > 1:
         tests = compare_scores(scores, pairs=pairs, resamples=resamples, trials=trials, seed=seed)

@@ -15,7 +15,14 @@ import numpy as np
 
 from ..errors import ConfigurationError
 from ..metrics.score import CaptionScores
-from ..metrics.statistics import MetricStatistics, approximate_randomization, effects, paired_bootstrap
+from ..metrics.statistics import (
+    Comparison,
+    MetricStatistics,
+    approximate_randomizations,
+    effects,
+    paired,
+    paired_bootstraps,
+)
 
 SAME = 1e-9
 """Per-image scores that differ by less are a tie: sums in another order differ in the last bits."""
@@ -126,8 +133,46 @@ def paired_test(
     Raises:
         MetricError: The systems were scored on other images, or there are fewer than two.
     """
-    interval = paired_bootstrap(baseline, system, resamples=resamples, seed=seed)
-    test = approximate_randomization(baseline, system, trials=trials, seed=seed)
+    return paired_tests([(system, baseline, names)], resamples=resamples, trials=trials, seed=seed, examples=examples)[
+        0
+    ]
+
+
+def paired_tests(
+    wanted: Sequence[tuple[MetricStatistics, MetricStatistics, tuple[str, str]]],
+    *,
+    resamples: int = 1000,
+    trials: int = 10_000,
+    seed: int = 0,
+    examples: int = 5,
+) -> list[PairedTest]:
+    """`paired_test` of several systems and metrics. What is over the same images is resampled together.
+
+    Args:
+        wanted (`Sequence[tuple]`): System, baseline, and their names, as in [`paired_test`].
+        resamples, trials, seed, examples: As in [`paired_test`].
+    """
+    together: dict[tuple[str, ...], list[int]] = {}
+    for place, (system, baseline, _) in enumerate(wanted):
+        paired(baseline, system)
+        together.setdefault(system.image_ids, []).append(place)
+    found: dict[int, PairedTest] = {}
+    for places in together.values():
+        pairs = [(wanted[place][1], wanted[place][0]) for place in places]
+        intervals = paired_bootstraps(pairs, resamples=resamples, seed=seed)
+        tests = approximate_randomizations(pairs, trials=trials, seed=seed)
+        for place, interval, test in zip(places, intervals, tests, strict=True):
+            found[place] = _described(wanted[place], interval, test, examples)
+    return [found[place] for place in range(len(wanted))]
+
+
+def _described(
+    wanted: tuple[MetricStatistics, MetricStatistics, tuple[str, str]],
+    interval: Comparison,
+    test: Comparison,
+    examples: int,
+) -> PairedTest:
+    system, baseline, names = wanted
     gains = effects(baseline, system)
     order = np.argsort(gains, kind="stable")
     assert interval.low is not None and interval.high is not None
@@ -181,17 +226,15 @@ def compare_scores(
         if metric in scores[baseline].statistics
     ]
     trials = trials or max(10_000, enough_trials(len(wanted)))
-    tests = [
-        paired_test(
-            scores[system].statistics[metric],
-            scores[baseline].statistics[metric],
-            (system, baseline),
-            resamples=resamples,
-            trials=trials,
-            seed=seed,
-        )
-        for system, baseline, metric in wanted
-    ]
+    tests = paired_tests(
+        [
+            (scores[system].statistics[metric], scores[baseline].statistics[metric], (system, baseline))
+            for system, baseline, metric in wanted
+        ],
+        resamples=resamples,
+        trials=trials,
+        seed=seed,
+    )
     corrected = holm([test.p_value for test in tests])
     return tuple(replace(test, p_corrected=value) for test, value in zip(tests, corrected, strict=True))
 

@@ -25,6 +25,7 @@ _HOME_OF = {
     "read_coco_results": "coco_format",
     "reference_hallucination": "hallucination",
     "score_captions": "score",
+    "score_systems": "score",
     "tokenize": "tokenizer",
     "write_coco_results": "coco_format",
 }
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .sacre import corpus_sacrebleu as corpus_sacrebleu
     from .score import CaptionScores as CaptionScores
     from .score import score_captions as score_captions
+    from .score import score_systems as score_systems
     from .tokenizer import tokenize as tokenize
 
 

@@ -51,6 +51,10 @@ class Job:
         """The tokenized predictions, in the order of the references."""
         return tokenize_captions(self.predictions[image_id] for image_id in self.references.ids)
 
+    def tokenize(self) -> None:
+        """Tokenize predictions and references now, where that was not done yet."""
+        assert len(self.texts) == len(self.references.tokenized)
+
     @cached_property
     def grams(self) -> PredictionGrams:
         """Their n-grams."""
@@ -99,12 +103,20 @@ def _cider(job: Job) -> Result:
     return found, f"cider:D.sigma{SIGMA:g}.df-{source}"
 
 
-def _meteor(job: Job) -> Result:
+def _meteor(jobs: Sequence[Job]) -> list[Result]:
     from .meteor import aggregate_meteor, meteor
 
-    rows, scores = meteor(job.texts, job.references.tokenized)
-    statistics = MetricStatistics("METEOR", job.references.ids, rows, scores, aggregate_meteor)
-    return {"METEOR": statistics}, "meteor:1.5.norm"
+    texts = [text for job in jobs for text in job.texts]
+    groups = [group for job in jobs for group in job.references.tokenized]
+    rows, scores = meteor(texts, groups)
+    found: list[Result] = []
+    begin = 0
+    for job in jobs:
+        part = slice(begin, begin + len(job.texts))
+        begin = part.stop
+        statistics = MetricStatistics("METEOR", job.references.ids, rows[part], scores[part], aggregate_meteor)
+        found.append(({"METEOR": statistics}, "meteor:1.5.norm"))
+    return found
 
 
 def _spice(job: Job) -> Result:
@@ -143,10 +155,27 @@ class Family:
     names: tuple[str, ...]
     compute: Callable[[Job], Result]
 
+    def compute_all(self, jobs: Sequence[Job]) -> list[Result]:
+        """The results of several systems."""
+        return [self.compute(job) for job in jobs]
 
-FAMILIES = {
+
+@dataclass(frozen=True)
+class ProgramFamily:
+    """Metrics of a program that runs beside this one, and is asked for all systems at once.
+
+    Args:
+        names (`tuple[str, ...]`): Its metrics.
+        compute_all (`Callable[[Sequence[Job]], list[Result]]`): The results of several systems.
+    """
+
+    names: tuple[str, ...]
+    compute_all: Callable[[Sequence[Job]], list[Result]]
+
+
+FAMILIES: dict[str, Family | ProgramFamily] = {
     "Bleu": Family(COCO_METRICS[:4], _bleu),
-    "METEOR": Family(("METEOR",), _meteor),
+    "METEOR": ProgramFamily(("METEOR",), _meteor),
     "ROUGE_L": Family(("ROUGE_L",), _rouge),
     "CIDEr": Family(("CIDEr", "CIDEr-D", "CIDEr-plain"), _cider),
     "SPICE": Family(("SPICE",), _spice),

@@ -28,6 +28,8 @@ ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 """The English task parameters of METEOR 1.5; the stages are exact, stem, synonym, paraphrase."""
 N_STATISTICS = 23
+CHECKED = 50
+"""Of how many captions the program is asked for the score as well, to compare it with the formula's."""
 
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\|\|\|+")
 
@@ -88,7 +90,7 @@ class Meteor:
 
         Returns:
             `tuple[np.ndarray, np.ndarray]`: Statistics of shape `(images, 23)`, to be summed and aggregated, and the
-            program's own scores of shape `(images,)`.
+            scores of the images, of shape `(images,)`.
 
         Raises:
             ConfigurationError: There is no Java, or no jar.
@@ -98,30 +100,39 @@ class Meteor:
             " ||| ".join(["SCORE", *map(_sendable, group), _sendable(text)])
             for text, group in zip(predictions, references, strict=True)
         ]
+        # Systems that are scored together often say the same of an image.
+        places = {line: place for place, line in enumerate(dict.fromkeys(asked))}
+        if not places:
+            return np.zeros((0, N_STATISTICS)), np.zeros(0)
         with self._lock:
             process = self._running()
             try:
-                answers = process.ask(asked, len(asked), self.timeout)
-                rows = np.array([_statistics(answer) for answer in answers])
+                answers = process.ask(list(places), len(places), self.timeout)
+                distinct = np.array([_statistics(answer) for answer in answers])
                 # One chunk from end to end has no break, and the program counts none for it.
-                whole = (rows[:, 20] == 1) & (rows[:, 21] == rows[:, 0]) & (rows[:, 22] == rows[:, 1])
-                rows[whole, 20] = 0.0
-                # The program scores each set of statistics, and then all together.
-                scores = process.ask([" ||| ".join(["EVAL", *answers])], len(asked) + 1, self.timeout)
-                values = np.array([_number(score) for score in scores])
+                whole = (
+                    (distinct[:, 20] == 1) & (distinct[:, 21] == distinct[:, 0]) & (distinct[:, 22] == distinct[:, 1])
+                )
+                distinct[whole, 20] = 0.0
+                # The program scores sets of statistics too, in a quarter of the time again. The formula gives the
+                # same, which is made sure of on some.
+                some = np.linspace(0, len(answers) - 1, min(CHECKED, len(answers))).astype(int)
+                line = " ||| ".join(["EVAL", *(answers[place] for place in some)])
+                values = [_number(score) for score in process.ask([line], len(some) + 1, self.timeout)]
             except BaseException:
                 # Answers may be left in the pipe: another call must not read them as its own.
                 process.end()
                 self._process = None
                 raise
-        together = float(aggregate_meteor(rows.sum(axis=0)))
-        if abs(together - values[-1]) > 1e-9:
+        ours: np.ndarray = np.append(aggregate_meteor(distinct[some]), aggregate_meteor(distinct[some].sum(axis=0)))
+        if np.abs(ours - values).max() > 1e-9:
             self.close()
             raise MetricError(
-                f"METEOR: its corpus score {values[-1]} is not what its statistics give ({together}); "
-                "this is not version 1.5 of the program."
+                f"METEOR: its scores are not what its statistics give ({values[-1]}, {ours[-1]}); this is not version "
+                "1.5 of the program."
             )
-        return rows, values[:-1]
+        rows = distinct[[places[line] for line in asked]]
+        return rows, aggregate_meteor(rows)
 
     def close(self) -> None:
         """End the process. The next call starts another one."""
@@ -175,3 +186,8 @@ atexit.register(_shared.close)
 def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
     """`Meteor.score` by one process that this interpreter shares and ends when it exits."""
     return _shared.score(predictions, references)
+
+
+def stop_meteor() -> None:
+    """End that process now; a call that waits for its answers fails at once."""
+    _shared.close()

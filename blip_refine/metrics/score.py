@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import __version__
 from ..errors import ConfigurationError, MetricError
 from .cider import DocumentFrequencies
-from .families import ALL_METRICS, COCO_METRICS, FAMILIES, Job, metric_names
+from .families import ALL_METRICS, COCO_METRICS, FAMILIES, Family, Job, ProgramFamily, Result, metric_names
+from .meteor import stop_meteor
 from .plausibility import score_warnings
 from .references import PreparedReferences
-from .statistics import Interval, MetricStatistics, bootstrap_interval
+from .statistics import Interval, MetricStatistics, bootstrap_intervals
 from .tokenizer import TOKENIZER
 from .validation import check_captions
 
-__all__ = ["ALL_METRICS", "COCO_METRICS", "CaptionScores", "metric_names", "score_captions"]
+__all__ = ["ALL_METRICS", "COCO_METRICS", "CaptionScores", "metric_names", "score_captions", "score_systems"]
 
 
 @dataclass(frozen=True)
@@ -110,58 +112,144 @@ def score_captions(
     (0.819, 0.772)
     ```
     """
+    return score_systems(
+        {"": predictions},
+        references,
+        metrics,
+        allow_empty=allow_empty,
+        bootstrap=bootstrap,
+        level=level,
+        seed=seed,
+        document_frequencies=document_frequencies,
+        photos=photos,
+        spice_images=spice_images,
+        images=images,
+        models=models,
+    )[""]
+
+
+def score_systems(
+    systems: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    metrics: Sequence[str] | None = None,
+    *,
+    allow_empty: bool = False,
+    bootstrap: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+    document_frequencies: DocumentFrequencies | None = None,
+    photos: bool = True,
+    spice_images: int | None = None,
+    images: Mapping[str, str | os.PathLike] | None = None,
+    models: Mapping[str, str] | None = None,
+) -> dict[str, CaptionScores]:
+    """[`score_captions`] of several systems against the same references, with what they share done once.
+
+    References are tokenized and counted once, resamples are drawn once, and METEOR's program, which works beside
+    everything else, is asked once for what two systems both say of an image.
+
+    Args:
+        systems (`Mapping[str, Mapping[str, str]]`): System to its predictions: image id to caption.
+        references, metrics, allow_empty, bootstrap, level, seed, document_frequencies, photos, spice_images, images,
+            models: As in [`score_captions`].
+
+    Returns:
+        `dict[str, CaptionScores]`: By system, in the order given. A metric that fails for one of them is unavailable
+        for all: they are there to be compared.
+    """
     names = metric_names(metrics)
     if spice_images is not None and spice_images < 1:
         raise ConfigurationError(f"SPICE needs at least one image, not {spice_images}.")
-    check_captions(predictions, references, allow_empty=allow_empty)
+    for predictions in systems.values():
+        check_captions(predictions, references, allow_empty=allow_empty)
     if not isinstance(references, PreparedReferences) or document_frequencies is not None:
         references = PreparedReferences(references, document_frequencies)
-    job = Job(predictions, references, names, seed, spice_images, images, models)
-    statistics: dict[str, MetricStatistics] = {}
-    unavailable: dict[str, str] = {}
-    scorers = []
-    for family in FAMILIES.values():
-        asked = [name for name in family.names if name in names]
-        if not asked:
-            continue
-        try:
-            found, scorer = family.compute(job)
-        except (ConfigurationError, MetricError) as error:
-            # The input was checked before: what fails here is a scorer, and the others need not be lost with it.
-            unavailable.update(dict.fromkeys(asked, str(error)))
-        else:
-            statistics.update(found)
-            scorers.append(scorer)
+    jobs = [
+        Job(predictions, references, names, seed, spice_images, images, models) for predictions in systems.values()
+    ]
+    results, unavailable = _results(jobs, names)
+    found: list[dict[str, MetricStatistics]] = []
+    for place in range(len(jobs)):
+        computed = {name: value for result in results for name, value in result[place][0].items()}
+        found.append({name: computed[name] for name in names if name in computed})
+    intervals = _intervals(found, bootstrap, level, seed)
+    signature = _signature(references, [result[0][1] for result in results]) if jobs else ""
+    scores = {}
+    for place, (system, predictions) in enumerate(systems.items()):
+        statistics = found[place]
+        corpus = {name: value.corpus for name, value in statistics.items()}
+        empty = sum(not text.strip() for text in predictions.values())
+        scores[system] = CaptionScores(
+            corpus=corpus,
+            per_image={
+                name: dict(zip(value.image_ids, value.per_image.tolist(), strict=True))
+                for name, value in statistics.items()
+            },
+            signature=signature,
+            unavailable=dict(unavailable),
+            warnings=tuple(
+                score_warnings(corpus, len(references), references.document_frequencies is not None, empty, photos)
+            ),
+            intervals=intervals[place],
+            statistics=statistics,
+        )
+    return scores
 
-    statistics = {name: statistics[name] for name in names if name in statistics}
-    corpus = {name: value.corpus for name, value in statistics.items()}
-    empty = sum(not text.strip() for text in predictions.values())
-    return CaptionScores(
-        corpus=corpus,
-        per_image={
-            name: dict(zip(value.image_ids, value.per_image.tolist(), strict=True))
-            for name, value in statistics.items()
-        },
-        signature=_signature(references, scorers),
-        unavailable=unavailable,
-        warnings=tuple(
-            score_warnings(corpus, len(references), references.document_frequencies is not None, empty, photos)
-        ),
-        intervals=_intervals(statistics, bootstrap, level, seed),
-        statistics=statistics,
-    )
+
+def _results(jobs: Sequence[Job], names: Sequence[str]) -> tuple[list[list[Result]], dict[str, str]]:
+    """For each family that could be computed, the results of all jobs; for each metric that could not, the reason."""
+    asked = [family for family in FAMILIES.values() if set(family.names) & set(names)]
+    outcomes: dict[tuple[str, ...], list[Result] | str] = {}
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="METEOR") as beside:
+        waiting: dict[tuple[str, ...], Future] = {}
+        try:
+            for family in asked:
+                if isinstance(family, ProgramFamily):
+                    for job in jobs:
+                        job.tokenize()  # Both sides need the tokens: they are made before the two part.
+                    waiting[family.names] = beside.submit(_outcome, family, jobs)
+            for family in asked:
+                if family.names not in waiting:
+                    outcomes[family.names] = _outcome(family, jobs)
+            outcomes.update({key: future.result() for key, future in waiting.items()})
+        except BaseException:
+            # The thread waits for the program's answers, and leaving this block waits for the thread.
+            stop_meteor()
+            raise
+    results, unavailable = [], {}
+    for family in asked:
+        outcome = outcomes[family.names]
+        if isinstance(outcome, str):
+            unavailable.update({name: outcome for name in family.names if name in names})
+        else:
+            results.append(outcome)
+    return results, unavailable
+
+
+def _outcome(family: Family | ProgramFamily, jobs: Sequence[Job]) -> list[Result] | str:
+    """The results of all jobs, or why there are none."""
+    try:
+        return family.compute_all(jobs)
+    except (ConfigurationError, MetricError) as error:
+        # The input was checked before: what fails here is a scorer, and the others need not be lost with it.
+        return str(error)
 
 
 def _intervals(
-    statistics: Mapping[str, MetricStatistics], resamples: int, level: float, seed: int
-) -> dict[str, Interval]:
-    if not resamples:
-        return {}
-    return {
-        name: bootstrap_interval(value, resamples, level, seed)
-        for name, value in statistics.items()
-        if len(value) > 1  # One image has no spread to resample.
-    }
+    systems: Sequence[Mapping[str, MetricStatistics]], resamples: int, level: float, seed: int
+) -> list[dict[str, Interval]]:
+    """The intervals of each system, where there are to be any. What is over the same images is resampled together."""
+    found: list[dict[str, Interval]] = [{} for _ in systems]
+    together: dict[tuple[str, ...], list[tuple[int, str, MetricStatistics]]] = {}
+    for place, statistics in enumerate(systems):
+        for name, value in statistics.items():
+            if resamples and len(value) > 1:  # One image has no spread to resample.
+                together.setdefault(value.image_ids, []).append((place, name, value))
+    for held in together.values():
+        intervals = bootstrap_intervals([value for _, _, value in held], resamples, level, seed)
+        for (place, name, _), interval in zip(held, intervals, strict=True):
+            found[place][name] = interval
+    return found
 
 
 def _signature(references: PreparedReferences, scorers: Sequence[str]) -> str:

@@ -187,9 +187,53 @@ def resample_counts(n_images: int, resamples: int, seed: int) -> Iterator[np.nda
 
 def bootstrap_scores(statistics: MetricStatistics, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """The metric on each of `resamples` bootstrap resamples of the images: an array of shape `(resamples,)`."""
-    _check(resamples, None, len(statistics))
-    chunks = resample_counts(len(statistics), resamples, seed)
-    return np.concatenate([statistics.aggregate(counts @ statistics.rows) for counts in chunks])
+    return bootstrap_all([statistics], resamples, seed)[0]
+
+
+def bootstrap_all(statistics: Sequence[MetricStatistics], resamples: int = 1000, seed: int = 0) -> list[np.ndarray]:
+    """`bootstrap_scores` of several metrics and systems over the same images, each resample drawn once for all.
+
+    Raises:
+        MetricError: They are not over the same images, or too few of them, or no resamples.
+    """
+    if not statistics:
+        return []
+    _same_images(statistics)
+    _check(resamples, None, len(statistics[0]))
+    sums = _SharedSums([one.rows for one in statistics])
+    for counts in resample_counts(len(statistics[0]), resamples, seed):
+        sums.add(counts)
+    return [one.aggregate(value) for one, value in zip(statistics, sums.parts(), strict=True)]
+
+
+class _SharedSums:
+    """Weighted sums of several matrices of rows by one product, matrices that are the same one (BLEU-1 to 4) once."""
+
+    def __init__(self, matrices: Sequence[np.ndarray]):
+        ends, begin = {}, 0
+        for matrix in matrices:
+            if id(matrix) not in ends:
+                ends[id(matrix)] = (begin, begin + matrix.shape[1])
+                begin += matrix.shape[1]
+        self._columns = [slice(*ends[id(matrix)]) for matrix in matrices]
+        self._stacked = np.concatenate(list({id(matrix): matrix for matrix in matrices}.values()), axis=1)
+        self._chunks: list[np.ndarray] = []
+
+    def add(self, weights: np.ndarray) -> None:
+        """Sums under weights of shape `(chunk, images)`."""
+        self._chunks.append(weights @ self._stacked)
+
+    def parts(self) -> list[np.ndarray]:
+        """For each matrix, its sums under all weights so far: `(weights, columns)`."""
+        sums = np.concatenate(self._chunks)
+        return [sums[:, columns] for columns in self._columns]
+
+
+def _same_images(statistics: Sequence[MetricStatistics]) -> None:
+    if any(one.image_ids != statistics[0].image_ids for one in statistics[1:]):
+        raise MetricError(
+            "Several metrics are resampled together over the same images; these are over different ones."
+        )
 
 
 def bootstrap_interval(
@@ -206,10 +250,21 @@ def bootstrap_interval(
     Raises:
         MetricError: Fewer than two images, no resamples, or a level outside of (0, 1).
     """
-    _check(resamples, level, len(statistics))
-    scores = bootstrap_scores(statistics, resamples, seed)
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(statistics.corpus, float(low), float(high), level, resamples, seed)
+    return bootstrap_intervals([statistics], resamples, level, seed)[0]
+
+
+def bootstrap_intervals(
+    statistics: Sequence[MetricStatistics], resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """`bootstrap_interval` of several metrics and systems over the same images, each resample drawn once for all."""
+    for one in statistics:
+        _check(resamples, level, len(one))
+    quantiles = [(1 - level) / 2, (1 + level) / 2]
+    found = []
+    for one, scores in zip(statistics, bootstrap_all(statistics, resamples, seed), strict=True):
+        low, high = np.quantile(scores, quantiles)
+        found.append(Interval(one.corpus, float(low), float(high), level, resamples, seed))
+    return found
 
 
 def paired_bootstrap(
@@ -231,31 +286,43 @@ def paired_bootstrap(
     Raises:
         MetricError: The systems were scored on other images or by other metrics, or too few images.
     """
-    paired(a, b)
-    _check(resamples, level, len(a))
-    differences = np.concatenate(
-        [
-            b.aggregate(counts @ b.rows) - a.aggregate(counts @ a.rows)
-            for counts in resample_counts(len(a), resamples, seed)
-        ]
-    )
-    observed = b.corpus - a.corpus
-    # A tolerance, since sums in another order differ in the last bit: equal systems must come out as equal.
-    extreme = int(np.count_nonzero(np.abs(differences - observed) >= abs(observed) - 1e-12))
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    return Comparison(
-        name=a.name,
-        method="paired bootstrap",
-        a=a.corpus,
-        b=b.corpus,
-        difference=observed,
-        p_value=(extreme + 1) / (resamples + 1),
-        trials=resamples,
-        seed=seed,
-        low=float(low),
-        high=float(high),
-        level=level,
-    )
+    return paired_bootstraps([(a, b)], resamples, level, seed)[0]
+
+
+def paired_bootstraps(
+    pairs: Sequence[tuple[MetricStatistics, MetricStatistics]],
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Comparison]:
+    """`paired_bootstrap` of several pairs over the same images, each resample drawn once for all."""
+    for a, b in pairs:
+        paired(a, b)
+        _check(resamples, level, len(a))
+    scores = bootstrap_all([one for pair in pairs for one in pair], resamples, seed)
+    found = []
+    for place, (a, b) in enumerate(pairs):
+        differences = scores[2 * place + 1] - scores[2 * place]
+        observed = b.corpus - a.corpus
+        # A tolerance, since sums in another order differ in the last bit: equal systems must come out as equal.
+        extreme = int(np.count_nonzero(np.abs(differences - observed) >= abs(observed) - 1e-12))
+        low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+        found.append(
+            Comparison(
+                name=a.name,
+                method="paired bootstrap",
+                a=a.corpus,
+                b=b.corpus,
+                difference=observed,
+                p_value=(extreme + 1) / (resamples + 1),
+                trials=resamples,
+                seed=seed,
+                low=float(low),
+                high=float(high),
+                level=level,
+            )
+        )
+    return found
 
 
 def approximate_randomization(
@@ -276,30 +343,49 @@ def approximate_randomization(
     Raises:
         MetricError: The systems were scored on other images or by other metrics, or too few images.
     """
-    paired(a, b)
-    _check(trials, None, len(a))
+    return approximate_randomizations([(a, b)], trials, seed)[0]
+
+
+def approximate_randomizations(
+    pairs: Sequence[tuple[MetricStatistics, MetricStatistics]], trials: int = 10_000, seed: int = 0
+) -> list[Comparison]:
+    """`approximate_randomization` of several pairs over the same images, each swap drawn once for all."""
+    if not pairs:
+        return []
+    for a, b in pairs:
+        paired(a, b)
+        _check(trials, None, len(a))
+    _same_images([a for a, _ in pairs])
+    n_images = len(pairs[0][0])
+    gaps: dict[tuple[int, int], np.ndarray] = {}
+    for a, b in pairs:
+        gaps.setdefault((id(a.rows), id(b.rows)), b.rows - a.rows)
+    moved = _SharedSums([gaps[id(a.rows), id(b.rows)] for a, b in pairs])
     generator = np.random.default_rng(seed)
-    n_images = len(a)
-    total_a, total_b, gap = a.rows.sum(axis=0), b.rows.sum(axis=0), b.rows - a.rows
-    observed = b.corpus - a.corpus
-    chunk, extreme = max(1, _CHUNK_CELLS // n_images), 0
+    chunk = max(1, _CHUNK_CELLS // n_images)
     for start in range(0, trials, chunk):
         size = min(chunk, trials - start)
         # One random bit an image, read trial by trial.
         bits = np.frombuffer(generator.bytes(size * ((n_images + 7) // 8)), dtype=np.uint8).reshape(size, -1)
-        moved = np.unpackbits(bits, axis=1, count=n_images).astype(np.float64) @ gap
-        differences = b.aggregate(total_b - moved) - a.aggregate(total_a + moved)
-        extreme += int(np.count_nonzero(np.abs(differences) >= abs(observed) - 1e-12))
-    return Comparison(
-        name=a.name,
-        method="approximate randomization",
-        a=a.corpus,
-        b=b.corpus,
-        difference=observed,
-        p_value=(extreme + 1) / (trials + 1),
-        trials=trials,
-        seed=seed,
-    )
+        moved.add(np.unpackbits(bits, axis=1, count=n_images).astype(np.float64))
+    found = []
+    for (a, b), sums in zip(pairs, moved.parts(), strict=True):
+        observed = b.corpus - a.corpus
+        differences = b.aggregate(b.rows.sum(axis=0) - sums) - a.aggregate(a.rows.sum(axis=0) + sums)
+        extreme = int(np.count_nonzero(np.abs(differences) >= abs(observed) - 1e-12))
+        found.append(
+            Comparison(
+                name=a.name,
+                method="approximate randomization",
+                a=a.corpus,
+                b=b.corpus,
+                difference=observed,
+                p_value=(extreme + 1) / (trials + 1),
+                trials=trials,
+                seed=seed,
+            )
+        )
+    return found
 
 
 def effects(a: MetricStatistics, b: MetricStatistics) -> np.ndarray:

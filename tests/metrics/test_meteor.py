@@ -169,19 +169,53 @@ class TestJavaProcess:
             JavaProcess(["/no/such/java"], "METEOR")
 
 
+class Answering:
+    """In the place of the program: the same statistics for every caption, and any score."""
+
+    alive = True
+    row = "4 4 2 2 2 2 2 2 0 0 0 0 0 0 0 0 0 0 0 0 2 4 4"
+
+    def __init__(self, score: float | None = None):
+        self.asked: list[str] = []
+        self.score = score
+
+    def ask(self, lines, answers, timeout):
+        self.asked += lines
+        if lines[0].startswith("SCORE"):
+            return [self.row] * answers
+        rows = [np.array([float(value) for value in row.split()]) for row in lines[0].split(" ||| ")[1:]]
+        scores = [*rows, np.sum(rows, axis=0)]
+        return [str(self.score if self.score is not None else float(aggregate_meteor(row))) for row in scores]
+
+    def end(self):
+        self.alive = False
+
+
+def test_what_two_systems_both_say_is_asked_once(monkeypatch):
+    scorer, process = Meteor(), Answering()
+    monkeypatch.setattr(scorer, "_running", lambda: process)
+    rows, scores = scorer.score(["a dog", "a boat", "a dog", "a dog"], [["x"], ["y"], ["x"], ["z"]])
+    assert [line for line in process.asked if line.startswith("SCORE")] == [
+        "SCORE ||| x ||| a dog",
+        "SCORE ||| y ||| a boat",
+        "SCORE ||| z ||| a dog",
+    ]
+    assert rows.shape == (4, 23) and len(set(scores.tolist())) == 1 and 0 < scores[0] < 1
+    assert scorer.score([], [])[0].shape == (0, 23)
+
+
+def test_another_version_of_the_program_is_refused(monkeypatch):
+    scorer = Meteor()
+    monkeypatch.setattr(scorer, "_running", lambda: Answering(score=0.123))
+    with pytest.raises(MetricError, match="not version 1.5"):
+        scorer.score(["a dog"], [["a dog runs"]])
+
+
 def test_an_answer_that_is_no_number_is_refused(monkeypatch):
     scorer = Meteor()
 
-    class Answering:
-        alive = True
-
-        def ask(self, lines, answers, timeout):
-            return ["0,5 nonsense"] * answers
-
-        def end(self):
-            self.alive = False
-
     process = Answering()
+    process.row = "0,5 nonsense"
     monkeypatch.setattr(scorer, "_running", lambda: process)
     with pytest.raises(MetricError, match="expected a number, got '0,5'"):
         scorer.score(["a"], [["a"]])

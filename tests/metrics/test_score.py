@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 
 import pytest
 
 from blip_refine.errors import ConfigurationError, MetricError, SourceFormatError, SourceNotFoundError
-from blip_refine.metrics import COCO_METRICS, DocumentFrequencies, PreparedReferences, score_captions
+from blip_refine.metrics import COCO_METRICS, DocumentFrequencies, PreparedReferences, score_captions, score_systems
 from blip_refine.metrics.validation import check_duplicates
 
 from .captions import PREDICTIONS, REFERENCES
@@ -149,6 +152,45 @@ def test_a_scorer_that_fails_costs_the_other_metrics_nothing(monkeypatch):
     assert scores.unavailable == {"METEOR": "METEOR: Java ended after 0 of 4 lines."} and list(scores.corpus) == [
         "Bleu_1"
     ]
+
+
+def test_several_systems_score_as_each_by_itself():
+    poor = dict.fromkeys(PREDICTIONS, "a thing on a thing")
+    names = [*NATIVE, "SPICE"]
+    found = score_systems({"good": PREDICTIONS, "poor": poor}, REFERENCES, names, bootstrap=50, seed=3)
+    assert list(found) == ["good", "poor"] and score_systems({}, REFERENCES, NATIVE) == {}
+    for name, predictions in (("good", PREDICTIONS), ("poor", poor)):
+        alone = score_captions(predictions, REFERENCES, names, bootstrap=50, seed=3)
+        assert found[name].corpus == alone.corpus and found[name].per_image == alone.per_image
+        assert found[name].signature == alone.signature and found[name].unavailable == alone.unavailable
+        assert found[name].warnings == alone.warnings
+        for metric, interval in alone.intervals.items():
+            ours = found[name].intervals[metric]
+            assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    with pytest.raises(MetricError, match="different sets"):
+        score_systems({"good": PREDICTIONS, "other": {"x": "a dog"}}, REFERENCES, NATIVE)
+
+
+def test_an_interruption_does_not_wait_for_the_program_beside(monkeypatch):
+    """METEOR's thread waits for an answer that never comes; Ctrl-C while BLEU is computed ends both at once."""
+    from blip_refine.metrics import bleu, meteor
+    from blip_refine.metrics.java import JavaProcess
+
+    silent = JavaProcess([sys.executable, "-c", "import time; time.sleep(600)"], "METEOR")
+    shared, asked = meteor.Meteor(), threading.Event()
+    shared._process, shared._owner = silent, os.getpid()
+    monkeypatch.setattr(meteor, "_shared", shared)
+    ask = silent.ask
+    monkeypatch.setattr(silent, "ask", lambda *arguments: (asked.set(), ask(*arguments))[1])
+
+    def interrupted(*_):
+        assert asked.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bleu, "bleu_rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        score_captions(PREDICTIONS, REFERENCES, ["Bleu_1", "METEOR"])
+    assert not silent.alive
 
 
 def test_document_frequencies_from_a_wrong_file(tmp_path):

@@ -9,10 +9,13 @@ from blip_refine.metrics import statistics as statistics_module
 from blip_refine.metrics.statistics import (
     MetricStatistics,
     approximate_randomization,
+    approximate_randomizations,
+    bootstrap_all,
     bootstrap_interval,
     bootstrap_scores,
     effects,
     paired_bootstrap,
+    paired_bootstraps,
     resample_counts,
 )
 
@@ -109,6 +112,25 @@ def test_false_alarms_are_as_rare_as_the_level_says():
         alarms["bootstrap"] += paired_bootstrap(a, b, 120, seed=seed).p_value < 0.05
         alarms["randomization"] += approximate_randomization(a, b, 120, seed=seed).p_value < 0.05
     assert all(1 <= count <= 18 for count in alarms.values()), alarms
+
+
+def test_together_is_as_by_itself(two_systems):
+    a, b, _ = two_systems
+    names = list(a.statistics)
+    pairs = [(a.statistics[name], b.statistics[name]) for name in names]
+    for together, alone in (
+        (paired_bootstraps(pairs, 200, seed=5), [paired_bootstrap(*pair, 200, seed=5) for pair in pairs]),
+        (approximate_randomizations(pairs, 300, seed=5), [approximate_randomization(*p, 300, seed=5) for p in pairs]),
+    ):
+        assert [one.name for one in together] == names
+        for ours, theirs in zip(together, alone, strict=True):
+            assert ours.p_value == theirs.p_value and ours.difference == theirs.difference
+            if theirs.low is not None:
+                assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert bootstrap_all([]) == [] and approximate_randomizations([]) == []
+    other = of_mean([0.1, 0.2, 0.3])
+    with pytest.raises(MetricError, match="over different ones"):
+        bootstrap_all([a.statistics[names[0]], other])
 
 
 def test_exact_under_all_swaps():
