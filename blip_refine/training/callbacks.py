@@ -28,7 +28,7 @@ class NarratedProgress(TrainerCallback):
         self.narrator = narrator
         self._stack = ExitStack()
         self._advance: Any = None
-        self._loss: float | None = None
+        self._last: dict[str, float] = {}
 
     @classmethod
     def replace_default(cls, trainer: Any, narrator: Narrator) -> NarratedProgress:
@@ -49,19 +49,46 @@ class NarratedProgress(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:
-            self._loss = float(logs["loss"])
+            self._last = dict(logs)
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if not state.is_world_process_zero or not metrics:
             return
         parts = [f"{name} {metrics[key]:.3g}" for key, name in EVALUATED.items() if key in metrics]
-        if self._loss is not None:
-            parts.insert(0, f"training loss {self._loss:.3g}")
+        if "loss" in self._last:
+            parts.insert(0, f"training loss {float(self._last['loss']):.3g}")
+        if "captions_per_second" in self._last:
+            parts.append(f"{self._last['captions_per_second']:.3g} captions/s")
+        if self._last.get("eta_seconds"):
+            parts.append(f"about {_duration(self._last['eta_seconds'])} left")
         self.narrator.note(f"  epoch {state.epoch or 0:.3g}: " + ", ".join(parts))
 
     def on_train_end(self, args, state, control, **kwargs):
         self._advance = None
         self._stack.close()
+
+
+def _duration(seconds: float) -> str:
+    """Such as "40 s", "12 min" or "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class LogEachEpoch(TrainerCallback):
+    """Logs at the end of an epoch in which nothing was logged: a short run has a training loss and a speed, too."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._begun = state.global_step
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        logged = any("loss" in row and row["step"] > self._begun for row in state.log_history)
+        if args.logging_strategy != "no" and not logged:
+            control.should_log = True
 
 
 class KeepStartToken(TrainerCallback):

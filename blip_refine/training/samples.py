@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,7 +50,7 @@ def write_samples(
     with atomic_write(path, "wb") as file:
         file.write(encoded.getvalue())
     for callback in callbacks:
-        _send(callback, sheet, step)
+        _send(callback, sheet, _table(rows), step)
     return path
 
 
@@ -73,14 +75,28 @@ def contact_sheet(images: Sequence[CaptionedImage]) -> Image.Image:
     return sheet
 
 
-def _send(callback: Any, sheet: Image.Image, step: int) -> None:
-    """Hand the picture to the tracker that a callback of `transformers` speaks to; other callbacks are none."""
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """The captions as a Markdown table, in which nothing of them is taken for Markdown or HTML."""
+    lines = ["| image | caption | reference |", "|---|---|---|"]
+    for row in rows:
+        cells = (row["image_id"], row["caption"], *row["references"][:1])
+        lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", html.escape(" ".join(text.split())))
+
+
+def _send(callback: Any, sheet: Image.Image, table: str, step: int) -> None:
+    """Hand the samples to the tracker that a callback of `transformers` speaks to; other callbacks are none."""
     kind = type(callback).__name__
     if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:
         import numpy as np
 
         callback.tb_writer.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
+        callback.tb_writer.add_text("captions", table, step)
     elif kind == "WandbCallback" and getattr(getattr(callback, "_wandb", None), "run", None) is not None:
-        callback._wandb.log({"samples": callback._wandb.Image(sheet), "train/global_step": step})
+        callback._wandb.log({"samples": callback._wandb.Image(sheet, caption=table), "train/global_step": step})
     elif kind == "TrackioCallback" and getattr(callback, "_trackio", None) is not None:
-        callback._trackio.log({"samples": callback._trackio.Image(sheet), "train/global_step": step})
+        callback._trackio.log({"samples": callback._trackio.Image(sheet, caption=table), "train/global_step": step})

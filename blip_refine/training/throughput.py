@@ -16,14 +16,19 @@ class Throughput:
     def __init__(self) -> None:
         self._begun = self._since = time.monotonic()
         self._paused = self._paused_before = 0.0
-        self._depth = self._images = self._captions = 0
+        self._depth = 0
+        self._images: Any = 0
+        self._captions: Any = 0
         self._first_step: int | None = None
 
     def count(self, batch: dict[str, Any]) -> None:
         """A batch of [`CaptionCollator`] is about to be trained on."""
         if "caption_counts" in batch:
-            self._images += len(batch["caption_counts"])
-            self._captions += len(batch["input_ids"]) if "input_ids" in batch else 0
+            # Without what stands in for a batch of which no image can be decoded: its place is below 0.
+            real = (batch["indices"] >= 0).to(batch["caption_counts"].device)
+            # Kept as tensors until a report: looking at them here would make a GPU wait at every step.
+            self._images = self._images + real.sum()
+            self._captions = self._captions + (batch["caption_counts"] * real).sum()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -50,8 +55,8 @@ class Throughput:
         now = time.monotonic()
         seconds = max(now - self._since - (self._paused - self._paused_before), 1e-9)
         report = {
-            "images_per_second": round(processes * self._images / seconds, 3),
-            "captions_per_second": round(processes * self._captions / seconds, 3),
+            "images_per_second": round(processes * int(self._images) / seconds, 3),
+            "captions_per_second": round(processes * int(self._captions) / seconds, 3),
             "peak_memory_gib": round(peak_memory() / GIB, 3),
         }
         if self._first_step is None:

@@ -17,7 +17,7 @@ from ..hub.trainer import HubPushMixin
 from ..models.captioner import base_model, check_image_size, freeze_vision_encoder
 from ..models.freezing import freeze_first_layers
 from .arguments import CaptionTrainingArguments
-from .callbacks import EnergyMeter, KeepStartToken, WriteCurves
+from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
 from .loading import LoadingTrainer, augmented, make_collator
@@ -88,7 +88,7 @@ class CaptionTrainer(HubPushMixin, EvaluatingTrainer, LoadingTrainer, SavingTrai
         if args.augmentation is not None and train_dataset is not None:
             train_dataset = augmented(train_dataset, args.augmentation)
         collator = data_collator or make_collator(model, processing_class, args)
-        callbacks = [KeepStartToken(base_model(model)), WriteCurves(), *(callbacks or [])]
+        callbacks = [KeepStartToken(base_model(model)), LogEachEpoch(), WriteCurves(), *(callbacks or [])]
         if args.track_energy:
             callbacks.append(EnergyMeter(args.energy_country))
         if args.early_stopping_patience is not None and eval_dataset is not None:
