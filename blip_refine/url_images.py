@@ -8,7 +8,6 @@ same. Proxies of the environment are not used, since behind one nothing could be
 from __future__ import annotations
 
 import http.client
-import io
 import ipaddress
 import socket
 import ssl
@@ -17,11 +16,11 @@ import urllib.parse
 from dataclasses import dataclass
 
 from . import __version__
+from .data.http_bounds import DeadlineSocket, FetchError, ascii_url, read_body, remaining
 from .data.images import PackedImage
 from .errors import ImageDecodeError
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CHUNK = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +80,47 @@ def fetch(url: str, limits: UrlLimits) -> bytes:
     current = url
     try:
         for _ in range(limits.max_redirects + 1):
-            answer = _ask(url, current, limits, deadline)
+            answer = _ask(current, limits, deadline)
             if isinstance(answer, bytes):
                 return answer
             current = urllib.parse.urljoin(current, answer)
     except TimeoutError as error:
-        raise ImageDecodeError(f"{url} cannot be fetched: no answer within {limits.timeout:g} s.") from error
+        raise ImageDecodeError(f"{url[:200]} cannot be fetched: no answer within {limits.timeout:g} s.") from error
+    except FetchError as error:
+        raise ImageDecodeError(f"{url[:200]} cannot be fetched: {error.detail}.") from error
     except (http.client.HTTPException, ValueError) as error:
-        raise ImageDecodeError(f"{url} cannot be fetched: {type(error).__name__} {error}".rstrip() + ".") from error
+        raise ImageDecodeError(
+            f"{url[:200]} cannot be fetched: {type(error).__name__} {error}".rstrip() + "."
+        ) from error
     except OSError as error:
-        raise ImageDecodeError(f"{url} cannot be fetched: {error.strerror or error}.") from error
-    raise ImageDecodeError(f"{url} cannot be fetched: more than {limits.max_redirects} redirects.")
+        raise ImageDecodeError(f"{url[:200]} cannot be fetched: {error.strerror or error}.") from error
+    raise ImageDecodeError(f"{url[:200]} cannot be fetched: more than {limits.max_redirects} redirects.")
 
 
-def _ask(url: str, current: str, limits: UrlLimits, deadline: float) -> bytes | str:
+def _ask(url: str, limits: UrlLimits, deadline: float) -> bytes | str:
     """One request: the bytes, or where a redirect points to."""
-    parts = urllib.parse.urlsplit(current)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ImageDecodeError(f"{current[:200]} cannot be fetched: only http and https URLs are.")
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    shown = f"[{host}]" if ":" in host else host
-    path = urllib.parse.quote(parts.path or "/", safe="%/:=&~+!$,;'@()*[]")
-    query = urllib.parse.quote(parts.query, safe="%/:=&?~+!$,;'@()*[]")
+    parts = ascii_url(url)
+    encrypted = parts.scheme == "https"
+    host, port = str(parts.hostname), parts.port or (443 if encrypted else 80)
     headers = {
-        "Host": f"{shown}:{parts.port}" if parts.port else shown,
+        "Host": parts.netloc,
         "User-Agent": f"blip_refine/{__version__}",
         "Accept": "image/*",
         "Accept-Encoding": "identity",
         "Connection": "close",
     }
-    with _connect(host, port, parts.scheme == "https", limits, deadline) as raw:
+    with _connect(host, port, encrypted, limits, deadline) as raw:
         connection = http.client.HTTPConnection(host, port)
-        connection.sock = _DeadlineSocket(raw, deadline)
-        connection.request("GET", f"{path}?{query}" if query else path, headers=headers)
+        connection.sock = DeadlineSocket(raw, deadline)  # type: ignore[assignment]
+        path = parts.path or "/"
+        connection.request("GET", f"{path}?{parts.query}" if parts.query else path, headers=headers)
         response = connection.getresponse()
         target = response.headers.get("Location")
         if response.status in _REDIRECTS and target:
             return target
         if response.status != 200:
-            raise ImageDecodeError(f"{url} cannot be fetched: HTTP {response.status} {response.reason[:80]}.")
-        return _read(response, url, limits)
+            raise FetchError("refused", f"HTTP {response.status} {response.reason[:80]}".rstrip(), transient=False)
+        return read_body(response, limits.max_bytes)
 
 
 def _connect(host: str, port: int, encrypted: bool, limits: UrlLimits, deadline: float) -> socket.socket:
@@ -137,7 +136,7 @@ def _connect(host: str, port: int, encrypted: bool, limits: UrlLimits, deadline:
     raw = None
     for address in addresses:
         try:
-            raw = socket.create_connection((address, port), timeout=_remaining(deadline))
+            raw = socket.create_connection((address, port), timeout=remaining(deadline))
             break
         except OSError:
             if address == addresses[-1]:
@@ -150,59 +149,6 @@ def _connect(host: str, port: int, encrypted: bool, limits: UrlLimits, deadline:
     except BaseException:
         raw.close()
         raise
-
-
-class _DeadlineSocket:
-    """What `http.client` needs of a socket, with one deadline for everything: a server that drips a byte now and then
-    never runs into the timeout of a single read."""
-
-    def __init__(self, raw: socket.socket, deadline: float):
-        self.raw, self.deadline = raw, deadline
-
-    def sendall(self, data: bytes) -> None:
-        self.raw.settimeout(_remaining(self.deadline))
-        self.raw.sendall(data)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self))
-
-    def close(self) -> None:
-        """The socket is closed by who opened it: `http.client` closes it before the answer is read."""
-
-
-class _DeadlineReader(io.RawIOBase):
-    def __init__(self, owner: _DeadlineSocket):
-        self.owner = owner
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        self.owner.raw.settimeout(_remaining(self.owner.deadline))
-        return self.owner.raw.recv_into(buffer)
-
-
-def _read(response: http.client.HTTPResponse, url: str, limits: UrlLimits) -> bytes:
-    stated = response.headers.get("Content-Length", "")
-    if stated.isdigit() and int(stated) > limits.max_bytes:
-        raise ImageDecodeError(f"{url} has {stated} bytes; {limits.max_bytes} are allowed.")
-    chunks: list[bytes] = []
-    received = 0
-    while chunk := response.read1(_CHUNK):
-        chunks.append(chunk)
-        received += len(chunk)
-        if received > limits.max_bytes:
-            raise ImageDecodeError(f"{url} has more than the {limits.max_bytes} bytes that are allowed.")
-    if stated.isdigit() and received < int(stated):
-        raise ImageDecodeError(f"{url} cannot be fetched: the answer ended after {received} of {stated} bytes.")
-    return b"".join(chunks)
-
-
-def _remaining(deadline: float) -> float:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError
-    return remaining
 
 
 def is_public(address: str) -> bool:

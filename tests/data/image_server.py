@@ -99,6 +99,14 @@ class ImageServer:
                 handler.wfile.write(bytes([byte]))
                 handler.wfile.flush()
                 time.sleep(0.05)
+        elif kind == "drip-headers":
+            for byte in b"HTTP/1.0 200 OK\r\nX-Padding: " + b"x" * 500:
+                handler.wfile.write(bytes([byte]))
+                handler.wfile.flush()
+                time.sleep(0.05)
+        elif kind == "slow-redirects":
+            time.sleep(0.4)
+            self.send(handler, b"", status=302, Location=f"/slow-redirects/{int(path.split('/')[2]) + 1}")
         elif kind == "silent":
             time.sleep(5)
         elif kind == "status":

@@ -8,12 +8,13 @@ import time
 
 import pytest
 
+from blip_refine.data.http_bounds import FetchError
 from blip_refine.data.images import load_image
 from blip_refine.data.rejections import Rejections
 from blip_refine.data.sources import load_source
 from blip_refine.data.sources.conceptual_captions import download, read_url_list
 from blip_refine.data.sources.download import download_images, read_log
-from blip_refine.data.sources.http_fetch import FetchError, FetchLimits, fetch_image
+from blip_refine.data.sources.http_fetch import FetchLimits, fetch_image
 from blip_refine.errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 
 from .image_server import PHOTO, ImageServer
@@ -38,6 +39,8 @@ QUICK = FetchLimits(timeout=1.0, max_bytes=200_000)
         ("claims-huge/1.jpg", "too large", False),
         ("endless/1.jpg", "too large", False),
         ("drip/1.jpg", "timeout", True),
+        ("drip-headers/1.jpg", "timeout", True),
+        ("slow-redirects/1", "timeout", True),
         ("silent/1.jpg", "timeout", True),
         ("status/404", "not found", False),
         ("status/410", "not found", False),

@@ -20,7 +20,8 @@ from PIL import Image
 
 from ...errors import ConfigurationError, SourceFormatError
 from ...jsonlines import atomic_write, dump_row
-from .http_fetch import FetchError, FetchLimits, fetch_image
+from ..http_bounds import FetchError
+from .http_fetch import FetchLimits, fetch_image
 
 LOG_FILE = "downloads.jsonl"
 IMAGE_FOLDER = "images"

@@ -6,17 +6,17 @@ import email.utils
 import http.client
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from ... import __version__
 from ...errors import ImageDecodeError
+from ..http_bounds import DeadlineSocket, FetchError, ascii_url, read_body, remaining
 from ..images import load_image
 
 USER_AGENT = f"blip_refine/{__version__} (dataset download)"
-_CHUNK = 65536
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _STATUS_REASONS = {401: "forbidden", 403: "forbidden", 404: "not found", 410: "not found", 429: "too many requests"}
 
@@ -36,21 +36,6 @@ class FetchLimits:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 90_000_000
     user_agent: str = USER_AGENT
-
-
-class FetchError(Exception):
-    """One image could not be had. It never leaves the downloader: it becomes a row of its log.
-
-    Args:
-        reason (`str`): One of few ("not found", "timeout", "too large", "not an image", ...).
-        detail (`str`): What exactly happened.
-        transient (`bool`): Whether to try again may help.
-        retry_after (`float`, *optional*): Seconds that the server asked to wait.
-    """
-
-    def __init__(self, reason: str, detail: str, transient: bool, retry_after: float | None = None):
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail, self.transient, self.retry_after = reason, detail, transient, retry_after
 
 
 def fetch_image(url: str, limits: FetchLimits) -> bytes:
@@ -76,9 +61,9 @@ def _fetch(url: str, limits: FetchLimits) -> bytes:
     headers = {"User-Agent": limits.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
     deadline = time.monotonic() + limits.timeout
     try:
-        request = urllib.request.Request(_quoted(url), headers=headers)
-        with _opener().open(request, timeout=limits.timeout) as response:
-            return _read(response, limits, deadline)
+        request = urllib.request.Request(ascii_url(url).geturl(), headers=headers)
+        with _opener(deadline).open(request, timeout=limits.timeout) as response:
+            return read_body(response, limits.max_bytes)
     except urllib.error.HTTPError as error:
         with error:
             transient = error.code in _TRANSIENT_STATUS
@@ -93,67 +78,62 @@ def _fetch(url: str, limits: FetchLimits) -> bytes:
         # A name that does not resolve is gone for good more often than not, but so is it while the network is down.
         bad = isinstance(error.reason, str)
         raise FetchError("bad URL" if bad else "connection failed", str(error.reason)[:300], not bad) from error
-    except (http.client.InvalidURL, UnicodeError, ValueError) as error:
+    except (http.client.InvalidURL, ValueError) as error:
         raise FetchError("bad URL", str(error)[:300], transient=False) from error
     except (http.client.HTTPException, ConnectionError, OSError) as error:
         raise FetchError("connection failed", f"{type(error).__name__}: {error}"[:300], transient=True) from error
 
 
-def _read(response: http.client.HTTPResponse, limits: FetchLimits, deadline: float) -> bytes:
-    stated = response.headers.get("Content-Length", "")
-    length = int(stated) if stated.isdigit() else None
-    if length is not None and length > limits.max_bytes:
-        raise FetchError("too large", f"{length} bytes, {limits.max_bytes} are allowed", transient=False)
-    chunks: list[bytes] = []
-    received = 0
-    while chunk := response.read1(_CHUNK):
-        chunks.append(chunk)
-        received += len(chunk)
-        if received > limits.max_bytes:
-            raise FetchError("too large", f"more than the {limits.max_bytes} bytes that are allowed", transient=False)
-        if time.monotonic() > deadline:
-            raise FetchError("timeout", f"{received} bytes within {limits.timeout:g} s", transient=True)
-    if length is not None and received < length:
-        raise FetchError("cut short", f"{received} of {length} bytes", transient=True)
-    if not received:
-        raise FetchError("empty answer", "0 bytes", transient=False)
-    return b"".join(chunks)
+class _Connection(http.client.HTTPConnection):
+    """A connection of which everything, redirects and headers included, ends at one deadline."""
+
+    deadline: float
+
+    def connect(self) -> None:
+        self.timeout = remaining(self.deadline)
+        super().connect()
+        self.sock: Any = DeadlineSocket(self.sock, self.deadline)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+class _EncryptedConnection(http.client.HTTPSConnection):
+    deadline: float
+
+    def connect(self) -> None:
+        self.timeout = remaining(self.deadline)
+        super().connect()
+        self.sock: Any = DeadlineSocket(self.sock, self.deadline)
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def __init__(self, deadline: float):
+        super().__init__()
+        self.deadline = deadline
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(self._connection(_Connection), request)
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(self._connection(_EncryptedConnection), request)
+
+    https_request = urllib.request.HTTPHandler.http_request
+
+    def _connection(self, kind: type) -> Any:
+        return type(kind.__name__, (kind,), {"deadline": self.deadline})
+
+
+def _opener(deadline: float) -> urllib.request.OpenerDirector:
     """Without the handlers for `file:`, `ftp:` and `data:` that `urlopen` has: a caption file is not to be trusted."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Handler(deadline),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
     return opener
-
-
-def _quoted(url: str) -> str:
-    """A URL as people type it (with spaces and accents), as a server takes it."""
-    parts = urllib.parse.urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise FetchError("bad URL", f"not http or https: {url[:100]}", transient=False)
-    host = parts.hostname.encode("idna").decode() if not parts.hostname.isascii() else parts.hostname
-    netloc = f"[{host}]" if ":" in host else host
-    netloc += f":{parts.port}" if parts.port else ""
-    safe = "%/:=&?~+!$,;'@()*[]"
-    return urllib.parse.urlunsplit(
-        (
-            parts.scheme,
-            netloc,
-            urllib.parse.quote(parts.path, safe=safe),
-            urllib.parse.quote(parts.query, safe=safe),
-            "",
-        )
-    )
 
 
 def _retry_after(value: str | None) -> float | None:
