@@ -105,7 +105,10 @@ def generate_captions_by_language_model(
         ConfigurationError: An option that these families do not have here.
     """
     if options.num_beam_groups > 1:
-        raise ConfigurationError("Diverse beam search is there for BLIP alone: leave out `num_beam_groups`.")
+        raise ConfigurationError(
+            "Diverse beam search (`num_beam_groups`, the preset 'candidates') is there for BLIP alone. For several "
+            "captions of BLIP-2 or InstructBLIP, raise `num_return_sequences` with 'accurate' or 'creative'."
+        )
     text = LanguageModelText(model, processor, options.prompt, max_txt_len=len(options.prompt) + 40)
     # Not the first parameter: packed 4-bit weights are integers. Convolutions are never packed.
     patches = model.vision_model.embeddings.patch_embedding.weight

@@ -7,10 +7,11 @@ is high where the image is what makes the text probable.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,12 +62,13 @@ def score_texts(
     """Score any texts against any images. Each image is encoded once for all its texts.
 
     Args:
-        model (`nn.Module`): A BLIP captioner, wrapped by PEFT or not. It comes back as it was.
+        model (`nn.Module`): The captioner, wrapped by PEFT or not. It comes back as it was.
         processor (`ProcessorMixin`): The one that belongs to it.
         pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`): Prepared images.
         texts (`Sequence[Sequence[str]]`): For each image its texts, as many as there are. They are scored as they
             stand: a model whose tokenizer lower-cases does so here, too.
-        prompt (`str`, defaults to `""`): What every text begins with; its tokens are given, not scored.
+        prompt (`str`, defaults to `""`): What every text begins with; its tokens are given, not scored. The captions
+            of BLIP-2 and InstructBLIP come without their prompt: there it is what the language model reads first.
         without_image (`bool`, defaults to `False`): Score each text without its image as well. "No image" is one of
             the mean colour of the training images (all zeros after normalization): BLIP was never trained without
             image states, and what it makes of none at all is noise.
@@ -76,15 +78,17 @@ def score_texts(
         `list[list[TextScore]]`: For each image the scores of its texts, in their order.
 
     Raises:
-        ModelError: The captioner is no BLIP, or the images do not fit it.
+        ModelError: The model is no captioner, or the images do not fit it.
         ConfigurationError: Texts and images do not belong together, or a text is too long or does not begin with
             `prompt`.
     """
-    captioner = _blip(model)
+    captioner = unwrap(model)
     if len(texts) != len(pixel_values):
         raise ConfigurationError(f"There are {len(pixel_values)} images and texts for {len(texts)}.")
     if any(isinstance(of_image, str) for of_image in texts):
         raise ConfigurationError("`texts` holds a list of texts for each image; write [['a dog'], ['a cat']].")
+    if not _is_blip(captioner):
+        return _score_by_language_model(captioner, processor, pixel_values, texts, prompt, without_image, batch_size)
     start = [captioner.config.text_config.bos_token_id, *prompt_tokens(processor, prompt)]
     rows = [_tokens(captioner, processor, of_image, start) for of_image in texts]
     with evaluating(captioner), sharing_image_states(captioner):
@@ -110,7 +114,7 @@ def score_without_image(
     """`log p(text | no image)` of texts: how much of a caption is mere habit. See [`score_texts`].
 
     Args:
-        model (`nn.Module`): A BLIP captioner.
+        model (`nn.Module`): The captioner.
         processor (`ProcessorMixin`): The one that belongs to it.
         texts (`Sequence[str]`): n texts.
         prompt (`str`, defaults to `""`): What every text begins with; its tokens are given, not scored.
@@ -119,7 +123,11 @@ def score_without_image(
     Returns:
         `list[TextScore]`: n scores; `log_prob` is the one without an image.
     """
-    captioner = _blip(model)
+    captioner = unwrap(model)
+    if not _is_blip(captioner):
+        empty = _empty_image(captioner)
+        (found,) = _score_by_language_model(captioner, processor, empty, [texts], prompt, False, batch_size)
+        return [replace(one, log_prob_without_image=one.log_prob) for one in found]
     start = [captioner.config.text_config.bos_token_id, *prompt_tokens(processor, prompt)]
     rows = _tokens(captioner, processor, texts, start)
     if not rows:
@@ -129,17 +137,48 @@ def score_without_image(
     return [TextScore(value, len(tokens) - len(start), value) for value, tokens in zip(found, rows, strict=True)]
 
 
-def _blip(model: nn.Module) -> Any:
-    captioner = unwrap(model)
-    if not isinstance(captioner, transformers.BlipForConditionalGeneration):
-        raise ModelError(f"Texts are scored with BLIP captioners, and a {type(captioner).__name__} is none.")
-    return captioner
+def _is_blip(captioner: nn.Module) -> bool:
+    """Whether it is BLIP itself and not one of the families with a language model."""
+    if isinstance(captioner, transformers.BlipForConditionalGeneration):
+        return True
+    from .blip2 import GroupedCaptions
+
+    if not isinstance(captioner, GroupedCaptions):
+        raise ModelError(f"Texts are scored with captioners, and a {type(captioner).__name__} is none.")
+    return False
+
+
+def _score_by_language_model(
+    captioner: Any,
+    processor: Any,
+    pixel_values: torch.Tensor,
+    texts,
+    prompt: str,
+    without_image: bool,
+    batch_size: int,
+) -> list[list[TextScore]]:
+    from .blip2_scoring import log_probs_by_language_model
+
+    with evaluating(captioner):
+        given = log_probs_by_language_model(captioner, processor, pixel_values, texts, prompt, batch_size)
+        without: Iterator[float | None] = itertools.repeat(None)
+        if without_image:
+            flat = [text for of_image in texts for text in of_image]
+            empty = _empty_image(captioner)
+            (scores,) = log_probs_by_language_model(captioner, processor, empty, [flat], prompt, batch_size)
+            without = iter([value for value, _ in scores])
+    return [[TextScore(value, count, next(without)) for value, count in of_image] for of_image in given]
+
+
+def _empty_image(captioner: Any) -> torch.Tensor:
+    """A picture of the mean colour, `(1, 3, height, width)`."""
+    size = captioner.config.vision_config.image_size
+    return torch.zeros(1, 3, size, size)
 
 
 def _no_image(captioner: Any) -> torch.Tensor:
-    """The image states of a picture of the mean colour."""
-    size = captioner.config.vision_config.image_size
-    return encode_images(captioner, torch.zeros(1, 3, size, size))
+    """The image states of an empty picture."""
+    return encode_images(captioner, _empty_image(captioner))
 
 
 def _tokens(captioner: Any, processor: Any, texts: Sequence[str], start: list[int]) -> list[list[int]]:

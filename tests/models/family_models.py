@@ -47,7 +47,8 @@ def make_family(kind: str, seed: int = 0):
     qformer = {**vision, "vocab_size": size, "encoder_hidden_size": 32, "cross_attention_frequency": 1}
     config_class = Blip2Config if family == "blip-2" else InstructBlipConfig
     config = config_class(
-        vision_config={**vision, "image_size": 32, "patch_size": 16},
+        # The default of 1e-10 would make all image states alike.
+        vision_config={**vision, "image_size": 32, "patch_size": 16, "initializer_range": 0.2},
         qformer_config={**qformer, "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
         text_config=text.to_dict(),
         num_query_tokens=QUERIES,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+import transformers
 
 from blip_refine.data.sources.scenes import make_scene
 from blip_refine.errors import ConfigurationError, ModelError
 from blip_refine.models.attention import use_attention
+from blip_refine.models.blip2_text import LanguageModelText
 from blip_refine.models.decoding import DecodingOptions, generate_captions
 from blip_refine.models.scoring import score_texts, score_without_image
+
+from .family_models import KINDS, make_family
 
 TEXTS = [["a dog", "two red cats on a bed", "it"], [], ["a boat at night", "a dog"]]
 PIXELS = torch.linspace(-1, 1, 3 * 3 * 32 * 32).reshape(3, 3, 32, 32)
@@ -83,3 +88,31 @@ def test_what_cannot_be_scored_is_refused(tiny_captioner):
     with pytest.raises(ModelError, match="a Linear is none"):
         score_texts(torch.nn.Linear(2, 2), processor, PIXELS, TEXTS)
     assert score_without_image(model, processor, []) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_language_model_scores_texts_as_the_stock_model_does(kind):
+    model, processor = make_family(kind)
+    texts = [["a dog", "two cats on a chair", "a red car"], [], ["a dog"]]
+    scores = score_texts(model, processor, PIXELS, texts, prompt="a drawing of ", without_image=True, batch_size=2)
+    assert [len(of_image) for of_image in scores] == [3, 0, 1]
+    stock = getattr(transformers, type(model).__name__)(model.config).eval()
+    stock.load_state_dict(model.state_dict())
+    reader = LanguageModelText(model, processor, "a drawing of ")
+    for pixels, of_image, found in zip(PIXELS, texts, scores, strict=True):
+        for text, score in zip(of_image, found, strict=True):
+            encoded = reader.encode([text], images=1)
+            labels = encoded.pop("labels")
+            with torch.inference_mode():
+                if model.config.use_decoder_only_language_model:
+                    logits = stock(pixel_values=pixels[None], **encoded).logits[0, :-1]
+                    loss = F.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum").item()
+                else:
+                    loss = stock(pixel_values=pixels[None], labels=labels, **encoded).loss.item() * labels.shape[1]
+            assert score.log_prob == pytest.approx(-loss, rel=1e-4)
+            assert score.tokens == int((labels != -100).sum())
+    # The same text of two images: what it is worth without an image is the same, with one it is not.
+    assert scores[0][0].log_prob_without_image == pytest.approx(scores[2][0].log_prob_without_image, rel=1e-5)
+    assert scores[0][0].log_prob != scores[2][0].log_prob
+    (alone,) = score_without_image(model, processor, ["a dog"], prompt="a drawing of ")
+    assert alone.log_prob == pytest.approx(scores[0][0].log_prob_without_image, rel=1e-5)
