@@ -76,7 +76,10 @@ def elements(caption: str) -> tuple[Element, ...]:
 NOT_COUNTS = frozenset(("double", "twin", "both", "triple"))
 """Words with a number in them that do not count the noun behind them ("a double bed")."""
 
-NEVER_THINGS = frozenset(("s", "t", "something", "thing", "things", "day", "time", "left", "right"))
+_SINGULARS = {"cacti": "cactus", "fungi": "fungus"}
+"""Irregular plurals of plants, which the lexicon leaves out."""
+
+NEVER_THINGS = frozenset(("s", "t", "something", "thing", "things", "else", "day", "time", "left", "right"))
 """What the lexicon takes for nouns and nobody can point at in a picture."""
 
 
@@ -123,7 +126,8 @@ def _element(words: Sequence[Word], start: int, place: int) -> Element:
     if not colors and (behind := _colour_behind(words, place)):
         colors.add(behind)
     phrase = " ".join(word.lower for word in words[first : place + 1])
-    return Element(head.noun, head.lower, frozenset(colors), count, several or (count or 0) > 1, phrase)
+    noun = _SINGULARS.get(head.lower, head.noun)
+    return Element(noun, head.lower, frozenset(colors), count, several or (count or 0) > 1, phrase)
 
 
 def _colour_behind(words: Sequence[Word], place: int) -> str | None:

@@ -32,12 +32,14 @@ class Judged:
         caption (`str`): What the system said.
         references (`tuple[str, ...]`): What people wrote; may be empty.
         objects (`tuple[SceneObject, ...]`, *optional*): What is truly there, where it is known.
+        background (`tuple[str, ...]`): What may truly be said of what is behind the objects ("in a green field").
     """
 
     image_id: str
     caption: str
     references: tuple[str, ...] = ()
     objects: tuple[SceneObject, ...] | None = None
+    background: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def analyse_errors(judged: Sequence[Judged]) -> ErrorAnalysis:
     said_of = Counter(_normal(one.caption) for one in judged)
     faults: dict[str, tuple[Fault, ...]] = {}
     for one in judged:
-        found = find_faults(one.caption, one.references, one.objects, vocabulary)
+        found = find_faults(one.caption, one.references, one.objects, vocabulary, one.background)
         others = said_of[_normal(one.caption)]
         if others > 1 and _normal(one.caption):
             found.append(Fault("generic", "", f"is said of {others} different images", "itself"))
@@ -119,13 +121,19 @@ def object_vocabulary(judged: Sequence[Judged]) -> frozenset[str]:
     return frozenset(thing.noun for one in judged if one.objects for thing in true_elements(one.objects))
 
 
+def background_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an image's metadata say of its background: the phrases under `background`, where there are any."""
+    phrases = metadata.get("background")
+    return tuple(str(phrase) for phrase in phrases) if isinstance(phrases, (list, tuple)) else ()
+
+
 def people_judged(judged: Sequence[Judged]) -> list[Judged]:
     """The first reference of each image in the place of a caption, judged by the other references.
 
     People, too, mention what nobody else does. Their rates say what a rate by references is worth.
     """
     return [
-        Judged(one.image_id, one.references[0], one.references[1:], one.objects)
+        Judged(one.image_id, one.references[0], one.references[1:], one.objects, one.background)
         for one in judged
         if len(one.references) > 1
     ]

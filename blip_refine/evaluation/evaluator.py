@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
 from ..records import Caption, CaptionRecord, ImageInput, SceneObject
-from .error_analysis import Judged, analyse_errors, people_judged
+from .error_analysis import Judged, analyse_errors, background_of, people_judged
 
 Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
 """Anything that is called with images and answers with their captions, in the same order."""
@@ -230,8 +230,9 @@ def analyse_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for row in rows:
         references = tuple(row.get("references", ()))
         objects = None if row.get("objects") is None else tuple(SceneObject(**item) for item in row["objects"])
+        background = background_of(row.get("metadata", {}))
         for name, caption in row.get("systems", {}).items():
-            systems.setdefault(name, []).append(Judged(row["image_id"], caption, references, objects))
+            systems.setdefault(name, []).append(Judged(row["image_id"], caption, references, objects, background))
     found: dict[str, Any] = {"systems": {name: analyse_errors(held).to_dict() for name, held in systems.items()}}
     people = people_judged(list(systems.values())[-1]) if systems else []
     if people:

@@ -48,6 +48,7 @@ def find_faults(
     references: Sequence[str] = (),
     objects: Sequence[SceneObject] | None = None,
     vocabulary: frozenset[str] = frozenset(),
+    background: Sequence[str] = (),
 ) -> list[Fault]:
     """Everything that is wrong with a caption.
 
@@ -60,6 +61,8 @@ def find_faults(
         references (`Sequence[str]`): What people wrote.
         objects (`Sequence[SceneObject]`, *optional*): What is truly in the picture, where it is known.
         vocabulary (`frozenset[str]`): Nouns whose presence the `objects` of this dataset decide.
+        background (`Sequence[str]`): What may truly be said of what is behind the objects ("in a green field"). Its
+            things are there, and their colour and number are not those of an object.
 
     Returns:
         `list[Fault]`: Its faults; empty for a good caption.
@@ -71,8 +74,10 @@ def find_faults(
     truth = None if objects is None else true_elements(objects)
     told = [elements(reference) for reference in references]
     if references or truth is not None:
-        faults += _hallucinations(said, references, truth, vocabulary)
-        faults += _attributes(said, told, truth)
+        behind = {one.noun for phrase in background for one in elements(phrase)}
+        front = [one for one in said if one.noun not in behind or one.noun in vocabulary]
+        faults += _hallucinations(front, references, truth, vocabulary)
+        faults += _attributes(front, told, truth)
         faults += _omissions(caption, said, told, truth)
     return faults
 

@@ -114,6 +114,8 @@ def render_card(
         results=tables.results_table(run),
         notes=tables.result_notes(run),
         errors=tables.error_rows(run),
+        truth_known=any(row.get("objects") is not None for row in run.predictions),
+        people_judged=bool(run.errors.get("people")),
         people=tables.people_rows(run),
         people_note=tables.people_note(run),
         findings=_public(run.facts.get("findings")),

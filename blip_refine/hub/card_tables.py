@@ -238,8 +238,9 @@ def _duration(seconds: float) -> str:
 
 
 def error_rows(run: RunFolder) -> str | None:
-    """How often each fault was found in the captions of each system."""
-    systems = {str(name): row for name, row in run.errors.items() if isinstance(row, Mapping) and row.get("faults")}
+    """How often each fault was found in the captions of each system, and in what people wrote."""
+    found = {**(run.errors.get("systems") or {}), "a reference": run.errors.get("people")}
+    systems = {str(name): row for name, row in found.items() if isinstance(row, Mapping) and row.get("faults")}
     kinds = list(dict.fromkeys(kind for row in systems.values() for kind in row["faults"]))
     if not kinds:
         return None

@@ -17,6 +17,7 @@ from ..evaluation.error_analysis import (
     Slice,
     SliceScore,
     analyse_errors,
+    background_of,
     people_judged,
     score_slices,
     slices_by_name,
@@ -82,7 +83,13 @@ def measure(run: RunResults) -> Findings:
 def judged_by(run: RunResults, system: str) -> list[Judged]:
     """One system's captions, as the error analysis takes them."""
     return [
-        Judged(example.image_id, example.systems[system], example.references, example.objects)
+        Judged(
+            example.image_id,
+            example.systems[system],
+            example.references,
+            example.objects,
+            background_of(example.metadata),
+        )
         for example in run.examples
         if system in example.systems
     ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from blip_refine.data.sources.scenes import load_scenes
 from blip_refine.errors import MetricError
 from blip_refine.evaluation.calibration import calibrate
 from blip_refine.evaluation.elements import elements, names_same
 from blip_refine.evaluation.error_analysis import (
     Judged,
     analyse_errors,
+    background_of,
     people_judged,
     score_slices,
     slices_by_name,
@@ -103,6 +105,39 @@ def test_the_truth_decides_over_the_references():
     assert kinds("a green robot and a red tent", references, truth, vocabulary) == {"wrong count"}
     assert kinds("a green robot", references, truth, vocabulary) == {"omission"}
     assert kinds("a green robot and two red tents", (), truth, vocabulary) == set()
+
+
+def test_the_background_is_there_and_has_a_colour_of_its_own():
+    """ "In a green field" is right of red balls on grass: the field is no object, and green no colour of one."""
+    truth, phrases = (SceneObject("box", "red", count=2),), ["on the grass", "in a green field", "in a room"]
+    vocabulary = frozenset(("box", "ball", "field"))
+    without = ("two red boxes", "there are two red boxes")
+
+    def found(caption, background=phrases, vocabulary=frozenset(("box", "ball"))):
+        return [(fault.kind, fault.word) for fault in find_faults(caption, without, truth, vocabulary, background)]
+
+    assert found("two red boxes in a green field") == found("two red boxes in a room") == []
+    assert found("two red boxes in a green field", ()) == [("hallucination", "field")]
+    assert found("two red boxes in a room", ()) == [("wrong count", "room")], "a box may be called a room"
+    assert found("two green boxes in a green field") == [("wrong colour", "green")]
+    assert found("two red boxes at the sea") == [("hallucination", "sea")]
+    # Where fields can be objects, one that is not among them is made up.
+    assert found("two red boxes in a green field", vocabulary=vocabulary) == [("hallucination", "field")]
+
+
+def test_what_drawn_scenes_say_of_themselves_is_true():
+    records = [
+        record for domain in ("everyday", "adventure") for record in load_scenes(domain, "test", count=60, size=8)
+    ]
+    judged = [
+        Judged(f"{record.image_id} {place}", caption, (), record.objects, background_of(record.metadata))
+        for record in records
+        for place, caption in enumerate(record.captions)
+    ]
+    by_truth = ("hallucination", "wrong colour", "wrong count", "omission")
+    analysis = analyse_errors(judged)
+    assert {kind: analysis.having(kind) for kind in by_truth if analysis.having(kind)} == {}
+    assert any("green field" in one.caption for one in judged) and any("cacti" in one.caption for one in judged)
 
 
 def test_without_references_only_the_caption_itself_is_judged():

@@ -135,14 +135,16 @@ def test_contaminated_scores_stay_off_the_leaderboard(full_run):
 def test_errors_people_and_emissions(full_run):
     faults = {"hallucination": {"share": 0.125, "low": 0.05, "high": 0.3}}
     analysis = {"faults": faults, "shared_captions": 0.5, "three_or_more_elements": 0.25}
-    (full_run / "error_analysis.json").write_text(json.dumps({"after": analysis}))
+    (full_run / "error_analysis.json").write_text(json.dumps({"systems": {"after": analysis}, "people": analysis}))
     rating = {"mean": 4.25, "low": 4.0, "high": 4.5}
     people = {"images": 10, "ratings": 90, "systems": {"after": {"fluency": rating}}, "alpha": {"fluency": 0.61},
               "raters": [{"rater": "rater 1"}, {"rater": "rater 2"}]}  # fmt: skip
     (full_run / "human.json").write_text(json.dumps(people))
     change(full_run / "run.json", co2_eq_kg=0.0123, energy_kwh=0.05)
     text = render_model_card(full_run)
-    assert "| hallucination | 12.5 % [5.0, 30.0] |" in text and "| said of several images | 50.0 % |" in text
+    assert "| share of captions | after | a reference |" in text
+    assert "| hallucination | 12.5 % [5.0, 30.0] | 12.5 % [5.0, 30.0] |" in text
+    assert "| said of several images | 50.0 % | 50.0 % |" in text
     assert "4.25 [4.00, 4.50]" in text and "fluency 0.61" in text and "2 raters" in text
     assert "0.0123 kg CO2" in text and ModelCard(text).data.co2_eq_emissions["emissions"] == 12.3
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from ...errors import ConfigurationError
 from ...records import CaptionRecord, SceneObject
 from . import scene_drawing as drawing
-from .scene_captions import SceneContent, describe
+from .scene_captions import PLACE_PHRASES, SceneContent, describe
 
 SPLIT_SIZES = {"train": 1200, "validation": 60, "test": 100}
 """Scenes a split where `count` is not given: enough to fine-tune the starter on a laptop in two minutes."""
@@ -179,7 +179,12 @@ def make_scene(domain: str, split: str, number: int, *, seed: int = 0, size: int
         split=split,
         source=f"scenes:{domain}",
         objects=content.objects,
-        metadata={"place": content.place, "relation": content.relation or "none"},
+        metadata={
+            "place": content.place,
+            "relation": content.relation or "none",
+            # What may truly be said of the background, which is none of the objects: "in a green field".
+            "background": list(PLACE_PHRASES[content.place]),
+        },
     )
 
 
