@@ -149,6 +149,12 @@ class CaptionFile:
         self.close()
 
 
+def read_captions(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The rows of a finished file of captions, JSON Lines, CSV or Parquet, each as it was written."""
+    path = Path(path)
+    return read_jsonl(path) if path.suffix.lower() == ".jsonl" else _read_table(path)
+
+
 def _lock(file: IO[bytes], path: Path) -> None:
     """Two runs that append to one file would caption everything twice."""
     try:

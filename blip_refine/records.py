@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
@@ -98,6 +98,16 @@ class Caption:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
         row = asdict(self)
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Caption:
+        """The caption of a row that `to_dict` made; what else the row holds is left aside."""
+        names = {field.name for field in fields(cls)}
+        known = {name: value for name, value in row.items() if name in names and value is not None}
+        for name in ("candidates", "candidate_confidences"):
+            if name in known:
+                known[name] = tuple(known[name])
+        return cls(**{"draft": "", **known, "text": str(row.get("caption") or "")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..caption_files import CaptionFile
+from ..caption_files import CaptionFile, read_captions
 from ..errors import DataError, SourceNotFoundError
 from ..inputs import ImageSource, expand_images
 from ..jsonlines import read_jsonl, write_jsonl
@@ -86,8 +86,9 @@ class CaptionRun:
         if self.output is not None and self.output.suffix == ".jsonl" and self.output.exists():
             held = {str(row.get("image_id")) for row in read_jsonl(self.output) if not row.get("error")}
         found = list(self.sources())
-        missing = [source for source in found if source.error is not None]
-        known = [source for source in found if source.error is None and source.image_id in held]
+        problems = {id(source): problem for source in found if (problem := _problem(source)) is not None}
+        missing = [source for source in found if id(source) in problems]
+        known = [source for source in found if id(source) not in problems and source.image_id in held]
         if self.existing != "resume":
             known = []
         todo = len(found) - len(missing) - len(known)
@@ -95,7 +96,7 @@ class CaptionRun:
             f"{len(found)} inputs: {todo} to caption, {len(known)} with a caption in {self.output or 'no file'}."
         )
         for source in missing:
-            sink.line(f"  {source.image_id}: {source.error}")
+            sink.line(f"  {source.image_id}: {problems[id(source)]}")
         for source in islice((one for one in found if one not in missing and one not in known), 10):
             sink.line(f"  {source.image_id}")
         if todo > 10:
@@ -168,7 +169,7 @@ class CaptionRun:
             self.counts["refined"] += caption.refined
             if caption.review is not None:
                 self.counts["for review"] += 1
-            if self.review is not None:
+            if self.review is not None and self.output is None:
                 self.for_review.append(caption)
         row = {name: value for name, value in caption.to_dict().items() if value is not None}
         place = local_path(one.source)
@@ -228,11 +229,17 @@ class CaptionRun:
 
             yield one_more
 
+    def _reviewable(self) -> list[Caption]:
+        """All captions, those of earlier runs that this one went on from among them."""
+        if self.output is None:
+            return self.for_review
+        return [Caption.from_dict(row) for row in read_captions(self.output) if not row.get("error")]
+
     def _summary(self, seconds: float) -> None:
         captioned = self.counts["captioned"]
         rate = captioned / seconds if seconds > 0 else 0.0
         if self.review is not None:
-            write_jsonl(self.review, (one.to_dict() for one in review_queue(self.for_review)))
+            write_jsonl(self.review, (one.to_dict() for one in review_queue(self._reviewable())))
         parts = [f"{captioned} captioned ({rate:.2f} images/s)"]
         parts += [
             f"{self.counts[name]} {name}"
@@ -267,6 +274,14 @@ def local_path(source: ImageSource) -> Path | None:
     """The file that an image lies in, if it is one."""
     image = source.image
     return Path(image) if isinstance(image, (str, Path)) else None
+
+
+def _problem(source: ImageSource) -> str | None:
+    """What is wrong with an input, as far as can be told without reading it."""
+    place = local_path(source)
+    if source.error is None and place is not None and not place.exists():
+        return "there is no such file"
+    return source.error
 
 
 def _kind(error: str) -> str:

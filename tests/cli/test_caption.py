@@ -83,13 +83,17 @@ def test_sidecars_copies_and_the_review_queue(photos, tmp_path, capsys):
         assert open(image_id.replace(".jpg", ".txt"), encoding="utf-8").read() == caption + "\n"
         assert caption.encode() in (tmp_path / "copies" / os.path.basename(image_id)).read_bytes()
     assert len(list((tmp_path / "copies").iterdir())) == len(published)
+    # A second run has nothing to do, and the queue is still that of all captions.
+    assert run(photos, "--output", output, *options, "--review", queue, "--abstain-below", -0.25) == 0
+    assert list(read_jsonl(queue)) == waiting
 
 
 def test_dry_run_loads_nothing_and_writes_nothing(photos, tmp_path, capsys):
     output = tmp_path / "captions.jsonl"
     assert run(photos, "missing.jpg", f"{photos}/*.gif", "--output", output, "--dry-run", "--model", "no/such") == 0
     printed = capsys.readouterr().out
-    assert "8 inputs: 7 to caption" in printed and "No file fits the pattern" in printed
+    assert "8 inputs: 6 to caption" in printed and "No file fits the pattern" in printed
+    assert "missing.jpg: there is no such file" in printed
     assert not output.exists()
 
 
