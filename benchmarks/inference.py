@@ -181,6 +181,62 @@ def memory(images: int) -> dict:
     }
 
 
+def endpoint(requests: int, clients: int = 64) -> dict:
+    """Requests to the HTTP endpoint one after the other, and from many clients at once; every answer is checked."""
+    import io
+    import socket
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    import httpx
+
+    from blip_refine.apps.api import ApiLimits, create_api
+    from blip_refine.apps.server import make_server
+
+    pipeline = CaptionPipeline.from_pretrained("starter", batch_size=32)
+    photos = []
+    for number in range(32):
+        buffer = io.BytesIO()
+        make_scene("everyday", "test", number).image.save(buffer, "JPEG")
+        photos.append(buffer.getvalue())
+    expected = [caption.text for caption in pipeline(photos)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = make_server(create_api(pipeline, ApiLimits(queue_size=2 * clients)), port=port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    wrong = 0
+    rates = {}
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", timeout=60, limits=httpx.Limits(max_connections=clients)
+    ) as client:
+
+        def ask(number: int) -> bool:
+            answer = client.post("/caption", content=photos[number % 32], headers={"content-type": "image/jpeg"})
+            return answer.status_code == 200 and answer.json()["caption"] == expected[number % 32]
+
+        ask(0)
+        for name, workers in (("one at a time", 1), (f"{clients} clients", clients)):
+            with ThreadPoolExecutor(workers) as pool:
+                started = time.perf_counter()
+                right = list(pool.map(ask, range(requests)))
+                rates[name] = round(requests / (time.perf_counter() - started), 2)
+            wrong += right.count(False)
+    server.should_exit = True
+    thread.join(30)
+    one, many = rates.values()
+    return {
+        "model": "starter, accurate (5 beams)",
+        "requests": requests,
+        "requests_per_second": rates,
+        "times_one_at_a_time": round(many / one, 2),
+        "lost_or_wrong_answers": wrong,
+    }
+
+
 def surroundings() -> dict:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
@@ -203,10 +259,11 @@ def surroundings() -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="a folder of JPEGs; without it, pictures are drawn")
-    parser.add_argument("--parts", nargs="+", default=["compare", "end_to_end", "memory"])
+    parser.add_argument("--parts", nargs="+", default=["compare", "end_to_end", "memory", "endpoint"])
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=10_000, help="for the memory part")
+    parser.add_argument("--requests", type=int, default=512, help="for the endpoint part")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
@@ -214,6 +271,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     if arguments.smoke:
         arguments.batches, arguments.repeats, arguments.images = [2], 1, 200
+        arguments.requests = 64
     found: dict = {"surroundings": surroundings(), "compare": []}
     with tempfile.TemporaryDirectory() as temporary:
         photos = sorted(arguments.photos.rglob("*.jpg")) if arguments.photos else []
@@ -239,6 +297,9 @@ def main() -> None:
     if "memory" in arguments.parts:
         found["memory"] = memory(arguments.images)
         print(json.dumps(found["memory"]), flush=True)
+    if "endpoint" in arguments.parts:
+        found["endpoint"] = endpoint(arguments.requests)
+        print(json.dumps(found["endpoint"]), flush=True)
     if not arguments.smoke:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / "inference.json"
