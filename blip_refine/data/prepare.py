@@ -15,16 +15,15 @@ from PIL import Image
 
 from .. import __version__
 from ..errors import DataError
-from ..jsonlines import atomic_write, write_json, write_jsonl
+from ..jsonlines import atomic_write, read_json_object, write_json, write_jsonl
 from ..records import CaptionRecord, ImageInput
 from .cleaning import CleaningRules, clean_records
 from .contact_sheet import choose_records, sheet_of_records
-from .duplicates import ImageHash
 from .fingerprint import Fingerprint, load_fingerprint, save_fingerprint
 from .images import CroppedImage, load_image, open_header, read_image_bytes
 from .inspection import inspect_images
 from .rejections import Rejections
-from .splits import DEFAULT_RATIOS, keep_on_one_side, split_by_image
+from .splits import DEFAULT_RATIOS, keep_on_one_side, split_the_unsplit
 from .statistics import dataset_statistics
 from .statistics_page import render_statistics_page
 
@@ -79,8 +78,8 @@ def prepare_dataset(
             its images stay in the splits that they are in.
         name (`str`, defaults to `"dataset"`): The data set's name, for the page.
         rules (`CleaningRules`, *optional*): What captions and images have to be.
-        ratios (`Mapping[str, float]`, *optional*): Splits to make. By default the splits that the records have are
-            kept, without pictures that are on two sides; where they have none, 90 / 5 / 5.
+        ratios (`Mapping[str, float]`, *optional*): Splits to make. By default the splits that a source has are kept,
+            without pictures that are on two sides; a source that has none is split 90 / 5 / 5.
         seed (`int`, defaults to 0): The seed of splits that are made.
         copy_images (`bool`, defaults to `False`): Copy all images into the folder, so that it can travel.
         workers (`int`, *optional*): Threads that look at images; the number of processor cores by default.
@@ -99,12 +98,14 @@ def prepare_dataset(
         raise DataError(f"Nothing is left of {len(records)} images of {name}:\n{rejections.summary()}")
     hashes = [fact.hash for fact in facts]
     facts_of = {record.image_id: fact for record, fact in zip(kept, facts, strict=True)}
-    made = ratios is not None or all(record.split is None for record in kept)
     wanted = dict(ratios if ratios is not None else DEFAULT_RATIOS)
-    if made:
-        kept = _split(kept, wanted, seed, hashes, output)
-    else:
-        kept, hashes = keep_on_one_side(kept, hashes, rejections)
+    earlier = _earlier_splits(output, wanted, seed)
+    if ratios is not None:
+        kept = [replace(record, split=None) for record in kept]
+    official = sorted({str(record.source) for record in kept if record.split is not None})
+    kept = split_the_unsplit(kept, wanted, seed, hashes=hashes, previous=earlier)
+    made = sorted({str(record.source) for record in kept} - set(official))
+    kept, hashes = keep_on_one_side(kept, hashes, rejections)
     kept = [replace(record, image=_placed(record.image, output, copy_images)) for record in kept]
 
     fingerprint = Fingerprint.of(kept, hashes)
@@ -112,7 +113,7 @@ def prepare_dataset(
     statistics["fingerprint"] = fingerprint.value
     statistics["prepared"] = {
         "name": name,
-        "splits": {"ratios": wanted, "seed": seed} if made else "the source's own",
+        "splits": {"official": official, "made": made, "ratios": wanted, "seed": seed},
         "rules": asdict(rules),
         "version": __version__,
     }
@@ -129,26 +130,12 @@ def prepare_dataset(
     return PreparedDataset(kept, statistics, rejections, fingerprint.value)
 
 
-def _split(
-    records: Sequence[CaptionRecord],
-    ratios: Mapping[str, float],
-    seed: int,
-    hashes: Sequence[ImageHash],
-    output: Path,
-) -> list[CaptionRecord]:
-    parts = split_by_image(records, ratios, seed, hashes=hashes, previous=_earlier_splits(output, ratios, seed))
-    split_of = {record.image_id: split for split, chosen in parts.items() for record in chosen}
-    return [replace(record, split=split_of[record.image_id]) for record in records]
-
-
 def _earlier_splits(output: Path, ratios: Mapping[str, float], seed: int) -> dict[str, str]:
     """The splits that an earlier run made here in the same way; data that has been added does not move them."""
     if not (output / STATISTICS_FILE).is_file() or not (output / FINGERPRINT_FILE).is_file():
         return {}
-    import json
-
-    earlier = json.loads((output / STATISTICS_FILE).read_bytes()).get("prepared", {}).get("splits")
-    if earlier != {"ratios": dict(ratios), "seed": seed}:
+    earlier = read_json_object(output / STATISTICS_FILE).get("prepared", {}).get("splits")
+    if not isinstance(earlier, dict) or (earlier.get("ratios"), earlier.get("seed")) != (dict(ratios), seed):
         return {}
     return load_fingerprint(output / FINGERPRINT_FILE).split_of_content()
 

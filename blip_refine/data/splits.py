@@ -28,6 +28,7 @@ __all__ = [
     "load_fingerprint",
     "save_fingerprint",
     "split_by_image",
+    "split_the_unsplit",
 ]
 
 DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -81,6 +82,44 @@ def split_by_image(
     for record, split in zip(records, assigned, strict=True):
         result[split].append(replace(record, split=split))
     return result
+
+
+def split_the_unsplit(
+    records: Sequence[CaptionRecord],
+    ratios: Mapping[str, float] | None = None,
+    seed: int = 0,
+    *,
+    hashes: Sequence[ImageHash],
+    previous: Mapping[str, str] | None = None,
+) -> list[CaptionRecord]:
+    """Splits for the sources that have none, beside sources that have.
+
+    A picture of which a source with splits has a copy falls on the side of that copy. Images that a source with
+    splits has left out of all of them stay left out.
+
+    Args:
+        records (`Sequence[CaptionRecord]`): Of several sources, told apart by their `source`.
+        ratios, seed, previous: See `split_by_image`.
+        hashes (`Sequence[ImageHash]`): Of the records' images.
+
+    Returns:
+        `list[CaptionRecord]`: In the same order.
+    """
+    with_splits = {record.source for record in records if record.split is not None}
+    if all(record.source in with_splits for record in records):
+        return list(records)
+    official = {
+        hashed.content: record.split
+        for record, hashed in zip(records, hashes, strict=True)
+        if record.split is not None
+    }
+    shares = {**dict.fromkeys(official.values(), 0.0), **(DEFAULT_RATIOS if ratios is None else ratios)}
+    parts = split_by_image(records, shares, seed, previous={**(previous or {}), **official}, hashes=hashes)
+    made = {(record.source, record.image_id): split for split, chosen in parts.items() for record in chosen}
+    return [
+        record if record.source in with_splits else replace(record, split=made[record.source, record.image_id])
+        for record in records
+    ]
 
 
 def keep_on_one_side(

@@ -221,11 +221,12 @@ class ShardedCaptionStream(IterableDataset):
             source (`str` or `datasets.IterableDataset`): Its id or itself.
             split (`str`, defaults to `"train"`): The repository's split.
             **options: `shuffle_buffer`, `seed`, `rank`, `world_size`, `transform`, `augment` and `image_size` of the
-                class; `config`, `revision` and `token` of the repository; and column names, see `find_columns`.
+                class; `config`, `revision` and `token` of the repository; and column names, see `ColumnOptions`.
 
         Raises:
             HubError, SourceNotFoundError, SourceFormatError: See `load_source`.
         """
+        from .sources.columns import ColumnOptions
         from .sources.hub import HubShard, open_dataset
         from .sources.memory import is_dataset
 
@@ -236,8 +237,9 @@ class ShardedCaptionStream(IterableDataset):
             name, dataset = source, open_dataset(source, split=split, streaming=True, **access)
         else:
             name, dataset = "dataset", source
+        columns = ColumnOptions(**options)
         count = dataset.num_shards
-        return cls([HubShard(dataset, number, count, name, split, options) for number in range(count)], **settings)
+        return cls([HubShard(dataset, number, count, name, split, columns) for number in range(count)], **settings)
 
     def with_changes(self, **changes: Any) -> ShardedCaptionStream:
         """The same stream, with pictures read in another way; see [`BlipCaptionDataset.with_changes`]."""

@@ -28,10 +28,21 @@ from blip_refine.errors import BlipRefineError
 def show(records):
     return [[r.image_id, r.split, list(r.captions), list(load_image(r.image).size)] for r in records]
 
+import io, logging
+log = io.StringIO()
+logging.getLogger("blip_refine").addHandler(logging.StreamHandler(log))
 answers = {}
 answers["flickr8k"] = show(load_source("flickr8k"))
 parts = [load_source("flickr8k", split=s, ratios={"train": 1, "test": 1}) for s in ("train", "test")]
 answers["parts"] = [[r.image_id for r in part] for part in parts]
+load_source("flickr8k", split="train")
+official = {s: load_source("flickr8k", split=s, split_lists=os.environ["LISTS"]) for s in ("test", "train")}
+answers["official"] = {s: [r.image_id for r in part] for s, part in official.items()}
+for name, folder in (("no lists", "COCO"), ("other names", "OTHER_LISTS")):
+    try:
+        load_source("flickr8k", split="test", split_lists=os.environ[folder])
+    except BlipRefineError as error:
+        answers[name] = f"{type(error).__name__}: {error}"
 answers["streamed"] = show(iterate_source("ariG23498/flickr8k", split="train"))
 answers["coco"] = show(load_source("coco", image_dir=os.environ["COCO"], restval="train"))
 found = Rejections()
@@ -49,6 +60,7 @@ try:
     load_source("no-one/nothing")
 except BlipRefineError as error:
     answers["nothing"] = f"{type(error).__name__}: {error}"
+answers["log"] = log.getvalue()
 print(json.dumps(answers))
 """
 
@@ -76,6 +88,10 @@ def photo_rows(numbers) -> list[dict]:
 def answers(tmp_path_factory):
     """What a fresh process finds that reaches nothing but the two servers."""
     folder = tmp_path_factory.mktemp("hub")
+    for lists, names in (("lists", ("0.jpg\n2.jpg", "3.jpg")), ("other", ("a.jpg", "b.jpg"))):
+        (folder / lists).mkdir()
+        for part, text in zip(("train", "test"), names, strict=True):
+            (folder / lists / f"Flickr_8k.{part}Images.txt").write_text(text + "\n")
     coco = [("train", 9), ("restval", 42), ("val", 73), ("test", 74)]
     with ImageServer() as photos:
         rows = {
@@ -117,6 +133,8 @@ def answers(tmp_path_factory):
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                 "NO_PROXY": "127.0.0.1",
                 "COCO": str(folder / "coco"),
+                "LISTS": str(folder / "lists"),
+                "OTHER_LISTS": str(folder / "other"),
                 "DOWNLOAD": str(folder / "download"),
             }
             done = subprocess.run(
@@ -132,18 +150,27 @@ def five(number):
 
 @pytest.mark.slow
 def test_flickr8k_by_its_name_is_grouped_by_image(answers):
-    assert answers["flickr8k"] == [[f"{n}.jpg", "train", five(n), [40, 30]] for n in range(4)]
+    # All rows are called "train" there, which is no split: `prepare` is to make one.
+    assert answers["flickr8k"] == [[f"{n}.jpg", None, five(n), [40, 30]] for n in range(4)]
 
 
 @pytest.mark.slow
 def test_what_the_hub_calls_train_is_split_on_request(answers):
     train, test = map(set, answers["parts"])
     assert not train & test and train | test == {f"{n}.jpg" for n in range(4)}
+    assert "the official split is not known here" in answers["log"]
+
+
+@pytest.mark.slow
+def test_official_lists_split_rows_that_carry_file_names(answers):
+    assert answers["official"] == {"test": ["3.jpg"], "train": ["0.jpg", "2.jpg"]}
+    assert answers["no lists"].startswith("SourceNotFoundError:") and "Flickr_8k.testImages.txt" in answers["no lists"]
+    assert "Not one of the 4 images" in answers["other names"] and "is called '0.jpg'" in answers["other names"]
 
 
 @pytest.mark.slow
 def test_a_streamed_data_set_gives_the_same(answers):
-    assert answers["streamed"] == answers["flickr8k"]
+    assert answers["streamed"] == [[image, "train", *rest] for image, _, *rest in answers["flickr8k"]]
 
 
 @pytest.mark.slow

@@ -89,6 +89,26 @@ def test_a_leak_between_given_splits_is_taken_out_and_listed(tmp_path):
     assert prepared.rejections.counts == {"duplicate across splits": 1}
 
 
+def test_a_source_without_splits_beside_one_that_has_official_ones(tmp_path):
+    def of(source, n, image_id, split=None, **size):
+        picture = make_photo(n) if not size else make_photo(n).resize((80, 60))
+        return CaptionRecord(encode(picture), ("a photo of noise",), image_id, split, source)
+
+    records = [of("official", n, f"o{n}", "test" if n < 3 else "train") for n in range(6)]
+    records.append(of("official", 6, "in no list"))
+    records += [of("own", n, f"{n}") for n in range(10, 30)]
+    records += [of("own", 1, "copy of a test photo", small=True), of("own", 4, "copy of a training photo", small=True)]
+    prepared = prepare_dataset(records, tmp_path / "out", ratios=None)
+    splits = {record.image_id: record.split for record in prepared.records}
+    assert [splits[f"o{n}"] for n in range(6)] == ["test"] * 3 + ["train"] * 3 and splits["in no list"] is None
+    assert splits["copy of a test photo"] == "test" and splits["copy of a training photo"] == "train"
+    assert None not in {splits[f"{n}"] for n in range(10, 30)}
+    said = prepared.statistics["prepared"]["splits"]
+    assert said["official"] == ["official"] and said["made"] == ["own"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "As the source has them: official." in page and "own (train 90 %, validation 5 %, test 5 %, seed 0)" in page
+
+
 def test_images_that_are_no_files_become_files(tmp_path):
     data = encode(make_photo(1, (90, 70)))
     records = [

@@ -38,53 +38,59 @@ class Columns:
     split: str | None = None
 
 
-def find_columns(
-    names: Iterable[str],
-    where: str,
-    *,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    split_column: str | None = None,
-    captions_optional: bool = False,
-) -> Columns:
-    """Find the columns of a table.
+@dataclass(frozen=True, slots=True)
+class ColumnOptions:
+    """What a user says of the columns of a table: options of every source that has columns.
 
     Args:
-        names (`Iterable[str]`): The columns that are there.
-        where (`str`): The table, for messages.
         image_column (`str`, *optional*): The column of the image; found by its name by default.
         caption_column (`str` or `Sequence[str]`, *optional*): The column or columns of captions; found by default.
         id_column (`str`, *optional*): The column of the image's name; found by default, may be missing.
         split_column (`str`, *optional*): The column of the split; found by default, may be missing.
-        captions_optional (`bool`, defaults to `False`): Whether a table without captions will do.
-
-    Raises:
-        SourceFormatError: A column is missing or ambiguous; the message lists what is there.
+        require_captions (`bool`, defaults to `True`): Whether images without captions are left out, and a table
+            without any is refused.
     """
-    present = [str(name) for name in names]
-    there = f"It has the columns {', '.join(map(repr, present)) or '(none)'}."
-    wanted = [image_column, id_column, split_column]
-    wanted += [caption_column] if isinstance(caption_column, str) else list(caption_column or [])
-    for name in wanted:
-        if name is not None and name not in present:
-            raise SourceFormatError(f"{where} has no column {name!r}. {there}")
 
-    image = image_column or _find(present, IMAGE_NAMES)
-    if image is None:
-        raise SourceFormatError(f"{where}: which column holds the image? {there} Pass image_column=...")
-    if caption_column is not None:
-        captions = (caption_column,) if isinstance(caption_column, str) else tuple(caption_column)
-    else:
-        captions = _find_captions([name for name in present if name != image])
-    if not captions and not captions_optional:
-        raise SourceFormatError(f"{where}: which column holds the caption? {there} Pass caption_column=...")
-    return Columns(
-        image=image,
-        captions=captions,
-        image_id=id_column or _find([name for name in present if name != image], ID_NAMES),
-        split=split_column or _find(present, SPLIT_NAMES),
-    )
+    image_column: str | None = None
+    caption_column: str | Sequence[str] | None = None
+    id_column: str | None = None
+    split_column: str | None = None
+    require_captions: bool = True
+
+    def find(self, names: Iterable[str], where: str) -> Columns:
+        """Find the columns of a table.
+
+        Args:
+            names (`Iterable[str]`): The columns that are there.
+            where (`str`): The table, for messages.
+
+        Raises:
+            SourceFormatError: A column is missing or ambiguous; the message lists what is there.
+        """
+        present = [str(name) for name in names]
+        there = f"It has the columns {', '.join(map(repr, present)) or '(none)'}."
+        given = (self.caption_column,) if isinstance(self.caption_column, str) else tuple(self.caption_column or ())
+        for name in (self.image_column, self.id_column, self.split_column, *given):
+            if name is not None and name not in present:
+                raise SourceFormatError(f"{where} has no column {name!r}. {there}")
+
+        image = self.image_column or _find(present, IMAGE_NAMES)
+        if image is None:
+            raise SourceFormatError(f"{where}: which column holds the image? {there} Pass image_column=...")
+        others = [name for name in present if name != image]
+        captions = given or _find_captions(others)
+        if not captions and self.require_captions:
+            raise SourceFormatError(f"{where}: which column holds the caption? {there} Pass caption_column=...")
+        return Columns(
+            image=image,
+            captions=captions,
+            image_id=self.id_column or _find(others, ID_NAMES),
+            split=self.split_column or _find(present, SPLIT_NAMES),
+        )
+
+
+FOUND_BY_NAME = ColumnOptions()
+"""Nothing was said: columns are found where their names are obvious."""
 
 
 def _find(present: Sequence[str], known: Sequence[str]) -> str | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,7 @@ def load(
     name: str = "flickr8k",
     captions_file: str | None = None,
     image_dir: str | Path | None = None,
+    split_lists: str | Path | None = None,
 ) -> list[CaptionRecord]:
     """Read Flickr8k or Flickr30k from a folder.
 
@@ -61,6 +63,7 @@ def load(
         name (`str`, defaults to `"flickr8k"`): The name of the source, kept in each record.
         captions_file (`str`, *optional*): Which captions to read, where there are several; found by default.
         image_dir (`str` or `Path`, *optional*): The folder of the photos; found by default.
+        split_lists (`str` or `Path`, *optional*): The folder of the official lists; found by default.
 
     Raises:
         SourceNotFoundError: There is no file of captions, or no folder of photos.
@@ -75,7 +78,9 @@ def load(
     if captions.suffix == ".json":
         return karpathy.load(captions, rejections=rejections, name=name, image_dir=image_dir)
     photos = find_image_folder(folder, IMAGE_FOLDERS, image_dir)
-    splits = read_official_splits(folder)
+    splits = read_official_splits(Path(split_lists) if split_lists else folder)
+    if split_lists and not splits:
+        raise SourceNotFoundError(_no_lists(split_lists))
     there = list_images(photos)
 
     def rows() -> Iterator[Row]:
@@ -104,6 +109,34 @@ def read_official_splits(folder: Path) -> dict[str, str]:
             if image and splits.setdefault(image, split) != split:
                 raise SourceFormatError(f"{path}: {image!r} is in the lists of {splits[image]} and of {split}.")
     return splits
+
+
+def with_official_splits(records: Sequence[CaptionRecord], folder: Path, where: str) -> list[CaptionRecord]:
+    """Records with the splits of the official lists, by the names of their photos; those in no list are in no split.
+
+    Args:
+        records (`Sequence[CaptionRecord]`): With file names as `image_id`.
+        folder (`Path`): The folder of the lists.
+        where (`str`): Where the records come from, for messages.
+
+    Raises:
+        SourceNotFoundError: There are no lists.
+        SourceFormatError: Not one of the records is in a list.
+    """
+    splits = read_official_splits(folder)
+    if not splits:
+        raise SourceNotFoundError(_no_lists(folder))
+    if not any(record.image_id in splits for record in records):
+        raise SourceFormatError(
+            f"Not one of the {len(records)} images of {where} is in the lists of {folder}; the first is called "
+            f"{records[0].image_id!r}. Where rows carry no file names, the official split cannot be known."
+        )
+    return [replace(record, split=splits.get(record.image_id)) for record in records]
+
+
+def _no_lists(folder: str | Path) -> str:
+    official = [name for names in SPLIT_FILES.values() for name in names if name.startswith("Flickr_8k")]
+    return f"{folder} holds no official lists: expected {', '.join(official)}, or splits/train.txt and so on."
 
 
 def _read_captions(path: Path, rejections: Rejections) -> Iterator[tuple[str, str, str]]:

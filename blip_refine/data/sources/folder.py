@@ -9,6 +9,7 @@ from ...errors import SourceFormatError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import table
+from .columns import FOUND_BY_NAME, ColumnOptions
 from .files import read_text_lines, relative_id, walk_images
 from .grouping import SPLIT_NAMES, Row, group_rows
 
@@ -25,11 +26,7 @@ def load(
     rejections: Rejections,
     name: str | None = None,
     image_dir: str | Path | None = None,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    split_column: str | None = None,
-    require_captions: bool = True,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> list[CaptionRecord]:
     """Read a folder of images.
 
@@ -42,50 +39,30 @@ def load(
         rejections (`Rejections`): Images without captions, and rows without images, are noted here.
         name (`str`, *optional*): The name of the source; the folder's by default.
         image_dir (`str` or `Path`, *optional*): What the paths in a table are relative to.
-        image_column, caption_column, id_column, split_column (`str`, *optional*): See `find_columns`.
-        require_captions (`bool`, defaults to `True`): Whether images without captions are left out, and a folder
-            without any is refused.
+        columns (`ColumnOptions`, *optional*): What was said of the columns of a table.
 
     Raises:
         SourceFormatError: There are no images, or none with a caption.
     """
     name = name or folder.resolve().name
-    columns = {
-        "image_column": image_column,
-        "caption_column": caption_column,
-        "id_column": id_column,
-        "split_column": split_column,
-    }
     metadata = sorted(path for file in METADATA_FILES for path in folder.rglob(file))
     if metadata:
-        return _load_metadata(folder, metadata, name, columns, require_captions, rejections)
+        return _load_metadata(folder, metadata, name, columns, rejections)
     single = _single_table(folder)
     if single:
-        return table.load(
-            single,
-            rejections=rejections,
-            name=name,
-            image_dir=image_dir,
-            require_captions=require_captions,
-            **columns,  # type: ignore[arg-type]
-        )
-    return _load_sidecars(folder, name, require_captions, rejections)
+        return table.load(single, rejections=rejections, name=name, image_dir=image_dir, columns=columns)
+    return _load_sidecars(folder, name, columns.require_captions, rejections)
 
 
 def _load_metadata(
-    folder: Path,
-    paths: Sequence[Path],
-    name: str,
-    columns: dict,
-    require_captions: bool,
-    rejections: Rejections,
+    folder: Path, paths: Sequence[Path], name: str, columns: ColumnOptions, rejections: Rejections
 ) -> list[CaptionRecord]:
     records: list[CaptionRecord] = []
     for path in paths:
         split = _split_of_path(path, folder)
-        for record in table.load(path, rejections=rejections, name=name, require_captions=require_captions, **columns):
+        for record in table.load(path, rejections=rejections, name=name, columns=columns):
             image_id = record.image_id
-            if isinstance(record.image, str) and not columns["id_column"] and path.parent != folder:
+            if isinstance(record.image, str) and not columns.id_column and path.parent != folder:
                 image_id = relative_id(path.parent / image_id, folder)
             records.append(
                 CaptionRecord(

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from ...errors import ConfigurationError, HubError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
-from . import karpathy, memory
+from . import flickr8k, karpathy, memory
+from .columns import FOUND_BY_NAME, ColumnOptions
 from .download import LOG_FILE, download_images, read_log
 from .grouping import split_name
 
@@ -75,24 +76,21 @@ def load(
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | None = None,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    split_column: str | None = None,
-    require_captions: bool = True,
+    split_lists: str | Path | None = None,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> list[CaptionRecord]:
-    """All records of a data set of the Hub, grouped by image. See `open_dataset` and `memory.load`."""
+    """All records of a data set of the Hub, grouped by image.
+
+    Args:
+        repo_id, config, revision, token, cache_dir: See `open_dataset`.
+        rejections, columns: See `memory.load`.
+        name (`str`, *optional*): The name of the source; `repo_id` by default.
+        split_lists (`str` or `Path`, *optional*): A folder with the official lists of Flickr8k, for a copy of it whose
+            rows are all called "train" and carry file names.
+    """
     dataset = open_dataset(repo_id, config=config, revision=revision, token=token, cache_dir=cache_dir)
-    return memory.load(
-        dataset,
-        rejections=rejections,
-        name=name or repo_id,
-        image_column=image_column,
-        caption_column=caption_column,
-        id_column=id_column,
-        split_column=split_column,
-        require_captions=require_captions,
-    )
+    records = memory.load(dataset, rejections=rejections, name=name or repo_id, columns=columns)
+    return records if split_lists is None else flickr8k.with_official_splits(records, Path(split_lists), repo_id)
 
 
 def load_coco(
@@ -182,11 +180,11 @@ def stream(
     config: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
-    **columns: Any,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> Iterator[CaptionRecord]:
     """The records of one split, read over the network as they are needed. See `open_dataset` and `memory.stream`."""
     dataset = open_dataset(repo_id, config=config, split=split, streaming=True, revision=revision, token=token)
-    yield from memory.stream(dataset, rejections=rejections, name=repo_id, split=split, **columns)
+    yield from memory.stream(dataset, rejections=rejections, name=repo_id, split=split, columns=columns)
 
 
 class HubShard:
@@ -198,16 +196,16 @@ class HubShard:
         count (`int`): How many there are.
         name (`str`): The name of the source.
         split (`str`): The split that its records get.
-        columns (`Mapping[str, Any]`): Column names, see `find_columns`.
+        columns (`ColumnOptions`): What was said of its columns.
     """
 
-    def __init__(self, dataset: Any, number: int, count: int, name: str, split: str, columns: Mapping[str, Any]):
+    def __init__(self, dataset: Any, number: int, count: int, name: str, split: str, columns: ColumnOptions):
         self.dataset, self.number, self.count = dataset, number, count
-        self.name, self.split, self.columns = name, split, dict(columns)
+        self.name, self.split, self.columns = name, split, columns
 
     def __call__(self) -> Iterator[CaptionRecord]:
         part = self.dataset.shard(num_shards=self.count, index=self.number) if self.count > 1 else self.dataset
-        return memory.stream(part, rejections=Rejections(), name=self.name, split=self.split, **self.columns)
+        return memory.stream(part, rejections=Rejections(), name=self.name, split=self.split, columns=self.columns)
 
 
 def _is_offline() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +11,7 @@ from ...errors import SourceFormatError
 from ...records import CaptionRecord, ImageInput
 from ..images import PackedImage
 from ..rejections import Rejections
-from .columns import Columns, find_columns
+from .columns import FOUND_BY_NAME, ColumnOptions, Columns
 from .grouping import Row, group_adjacent_rows, group_rows
 from .table import captions_of
 
@@ -59,11 +59,7 @@ def load(
     rejections: Rejections,
     name: str = "dataset",
     split: str | None = None,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    split_column: str | None = None,
-    require_captions: bool = True,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> list[CaptionRecord]:
     """Records from a data set in memory; rows of one image (the same bytes or the same path) become one record.
 
@@ -72,19 +68,11 @@ def load(
         rejections (`Rejections`): Rows without an image are noted here.
         name (`str`, defaults to `"dataset"`): The name of the source.
         split (`str`, *optional*): The split that a single `Dataset` is; taken from it by default where it knows.
-        image_column, caption_column, id_column, split_column (`str`, *optional*): See `find_columns`.
-        require_captions (`bool`, defaults to `True`): Whether a data set without captions is refused.
+        columns (`ColumnOptions`, *optional*): What was said of its columns.
 
     Raises:
         SourceFormatError: The columns are not what was said or can be guessed.
     """
-    options = {
-        "image_column": image_column,
-        "caption_column": caption_column,
-        "id_column": id_column,
-        "split_column": split_column,
-        "captions_optional": not require_captions,
-    }
     if isinstance(dataset, Mapping):
         parts: list[tuple[str | None, Any]] = [(str(key), part) for key, part in dataset.items()]
     else:
@@ -92,8 +80,8 @@ def load(
 
     def rows() -> Iterator[Row]:
         for part_split, part in parts:
-            columns = find_columns(_names(part), f"The data set {name!r}", **options)  # type: ignore[arg-type]
-            yield from _rows_of(part, columns, part_split, name, rejections)
+            found = columns.find(_names(part), f"The data set {name!r}")
+            yield from _rows_of(part, found, part_split, name, rejections)
 
     return group_rows(rows(), name, rejections)
 
@@ -104,22 +92,14 @@ def stream(
     rejections: Rejections,
     name: str = "dataset",
     split: str | None = None,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> Iterator[CaptionRecord]:
     """Records from an iterable data set, one after the other; see `load` for the arguments.
 
     Nothing is kept, so only rows of an image that follow each other are taken together.
     """
-    columns = find_columns(
-        _names(dataset),
-        f"The data set {name!r}",
-        image_column=image_column,
-        caption_column=caption_column,
-        id_column=id_column,
-    )
-    yield from group_adjacent_rows(_rows_of(dataset, columns, split, name, rejections), name)
+    found = columns.find(_names(dataset), f"The data set {name!r}")
+    yield from group_adjacent_rows(_rows_of(dataset, found, split, name, rejections), name)
 
 
 def _own_split(dataset: Any) -> str | None:

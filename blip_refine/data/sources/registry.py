@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
+from .columns import ColumnOptions
 from .grouping import split_name
 from .mixed import mix_records
 
@@ -61,7 +62,8 @@ def load_source(
             - several of these with weights, `{"coco": {"weight": 3, "data_dir": "coco"}, "photos/": 1}`: the share of
               each among the images, see `mix_records`.
         split (`str`, *optional*): `"train"`, `"validation"` (or `"dev"`, `"val"`) or `"test"`; all images by default.
-            Where the source has no split of its own, one is made by image, see `blip_refine.data.splits`.
+            Where the source has no split of its own, or is all called "train" by the Hub or `datasets`, one is made by
+            image, see `blip_refine.data.splits`.
         data_dir (`str` or `os.PathLike`, *optional*): Where the files of a named data set are.
         captions_per_image (`int`, *optional*): Keep only the first so many captions of each image.
         ratios (`Mapping[str, float]`, *optional*): Sizes of the splits to make; 90 / 5 / 5 by default. Where they are
@@ -93,11 +95,12 @@ def load_source(
         records = _load_scenes(source, wanted, options)
     else:
         records = _read(source, Path(data_dir) if data_dir is not None else None, found, options)
+        called_train = memory.is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
+        if called_train and {record.split for record in records} == {"train"}:
+            # On the Hub everything is at least called "train": what knows no other split has not been split yet.
+            records = [replace(record, split=None) for record in records]
         if wanted is not None or ratios is not None:
-            called_train = (
-                memory.is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
-            )
-            records = _take_split(records, wanted, name, ratios, split_seed, called_train)
+            records = _take_split(records, wanted, name, ratios, split_seed)
     if captions_per_image is not None:
         records = [replace(record, captions=record.captions[:captions_per_image]) for record in records]
     if rejections is None:
@@ -261,14 +264,19 @@ def _parse_json(path: Path) -> Any:
 
 def _call(loader: Callable[..., Any], place: Any, name: str, rejections: Rejections, options: dict[str, Any]) -> Any:
     """Call a loader, after a look whether it takes all options: a misspelt one must not end in a `TypeError`."""
-    parameters = inspect.signature(loader).parameters
-    taken = [parameter for parameter in parameters if parameter != "rejections"][1:]
+    parameters = list(inspect.signature(loader).parameters)[1:]
+    of_columns = [option.name for option in fields(ColumnOptions)] if "columns" in parameters else []
+    taken = [parameter for parameter in parameters if parameter not in ("rejections", "columns")] + of_columns
     unknown = [option for option in options if option not in taken]
     if unknown:
         near = difflib.get_close_matches(unknown[0], taken, 1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(f"{name} takes no option {unknown[0]!r}; it takes {', '.join(taken)}.{meant}")
-    return loader(place, rejections=rejections, **options)
+    said = {option: options[option] for option in of_columns if option in options}
+    others = {option: value for option, value in options.items() if option not in said}
+    if said:
+        others["columns"] = ColumnOptions(**said)
+    return loader(place, rejections=rejections, **others)
 
 
 def _load_scenes(source: str, split: str | None, options: dict[str, Any]) -> list[CaptionRecord]:
@@ -285,20 +293,23 @@ def _take_split(
     name: str,
     ratios: Mapping[str, float] | None,
     seed: int,
-    called_train: bool,
 ) -> list[CaptionRecord]:
     from ..splits import DEFAULT_RATIOS, split_by_image
 
     own = sorted({record.split for record in records if record.split is not None})
-    # On the Hub everything is at least called "train": what knows no other split there has not been split yet.
-    unsplit = called_train and own == ["train"]
-    if ratios is None and own and not unsplit:
+    if ratios is None and own:
         if wanted not in own:
             raise ConfigurationError(
                 f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
                 "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
             )
         return [record for record in records if record.split == wanted]
+    if ratios is None and name.startswith("flickr"):
+        logger.warning(
+            "%s: the official split is not known here, so one is made by image; scores on it do not compare with "
+            "published ones. split_lists= names a folder with the official lists; on the Hub, 'jxie/flickr8k' has them.",
+            name,
+        )
     ratios = dict(ratios or DEFAULT_RATIOS)
     if wanted is not None and wanted not in ratios:
         raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...errors import SourceFormatError, SourceNotFoundError
 from ...jsonlines import read_jsonl
 from ...records import CaptionRecord, ImageInput
 from ..rejections import Rejections
-from .columns import Columns, find_columns
+from .columns import FOUND_BY_NAME, ColumnOptions, Columns
 from .grouping import Row, group_rows
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -26,11 +26,7 @@ def load(
     rejections: Rejections,
     name: str | None = None,
     image_dir: str | Path | None = None,
-    image_column: str | None = None,
-    caption_column: str | Sequence[str] | None = None,
-    id_column: str | None = None,
-    split_column: str | None = None,
-    require_captions: bool = True,
+    columns: ColumnOptions = FOUND_BY_NAME,
 ) -> list[CaptionRecord]:
     """Read a table of images and captions.
 
@@ -39,25 +35,16 @@ def load(
         rejections (`Rejections`): Rows without an image, or whose image is not there, are noted here.
         name (`str`, *optional*): The name of the source; the file's name by default.
         image_dir (`str` or `Path`, *optional*): What relative paths are relative to; the table's folder by default.
-        image_column, caption_column, id_column, split_column (`str`, *optional*): See `find_columns`.
-        require_captions (`bool`, defaults to `True`): Whether a table without captions is refused.
+        columns (`ColumnOptions`, *optional*): What was said of its columns.
 
     Raises:
         SourceNotFoundError: There is no such file, or not one of its images is there.
         SourceFormatError: The file cannot be read, or its columns are not what was said or can be guessed.
     """
     rows, names = read_rows(path)
-    columns = find_columns(
-        names,
-        str(path),
-        image_column=image_column,
-        caption_column=caption_column,
-        id_column=id_column,
-        split_column=split_column,
-        captions_optional=not require_captions,
-    )
+    found = columns.find(names, str(path))
     return records_of_rows(
-        rows, columns, Path(image_dir) if image_dir else path.parent, name or path.name, path.name, rejections
+        rows, found, Path(image_dir) if image_dir else path.parent, name or path.name, path.name, rejections
     )
 
 
