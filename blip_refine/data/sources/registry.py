@@ -307,7 +307,7 @@ def _take_split(
     if ratios is None and name.startswith("flickr"):
         logger.warning(
             "%s: the official split is not known here, so one is made by image; scores on it do not compare with "
-            "published ones. split_lists= names a folder with the official lists; on the Hub, 'jxie/flickr8k' has them.",
+            "published ones. split_lists= names a folder of the official lists; on the Hub, 'jxie/flickr8k' has them.",
             name,
         )
     ratios = dict(ratios or DEFAULT_RATIOS)
