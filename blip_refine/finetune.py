@@ -104,6 +104,9 @@ def finetune(
     )
     if merge and not lora:
         raise ConfigurationError("There is nothing to merge without an adapter: add lora, or leave out merge.")
+    if test is not None:
+        # It is done below, on the same images, with the refiner's captions beside them.
+        args.compare_with_base = False
     trainer = CaptionTrainer(captioner, args, train, validation, processor)
     NarratedProgress.replace_default(trainer, narrator)
     overlap = list(trainer.overlap)

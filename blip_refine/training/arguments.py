@@ -76,6 +76,9 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             many evaluations.
         loss_only (`bool`, defaults to `False`): Evaluate the loss alone, without generating captions; the best
             checkpoint is then the one of lowest loss.
+        compare_with_base (`bool`, defaults to `False`): Score the weights (of an adapter: its base) before training
+            and the trained ones after it, on the same held-out images with the same decoding and all COCO metrics, and
+            write the comparison to `output_dir`: `coco_metrics.json`, `predictions.jsonl`, `error_analysis.json`.
         sacrebleu_lowercase (`bool`, defaults to `True`): Compare without case. It stands in the logged signature.
         allow_overlap (`bool`, defaults to `False`): Train although images of the evaluation are in the training set;
             every number is then marked as contaminated.
@@ -126,6 +129,7 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         default=None, metadata={"help": "End training after so many evaluations without improvement."}
     )
     loss_only: bool = field(default=False, metadata={"help": "Evaluate the loss alone, generate nothing."})
+    compare_with_base: bool = field(default=False, metadata={"help": "Score the base too, and write the comparison."})
     sacrebleu_lowercase: bool = field(default=True, metadata={"help": "Compare without case."})
     allow_overlap: bool = field(default=False, metadata={"help": "Accept evaluation images that are trained on."})
 
@@ -135,6 +139,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
                 "remove_unused_columns=True would take the pictures out of the items before they are collated. "
                 "Leave it off."
             )
+        if self.loss_only and self.compare_with_base:
+            raise ConfigurationError("compare_with_base scores generated captions, and loss_only generates none.")
         if self.loss_only:
             self.predict_with_generate = False
             if self.metric_for_best_model not in LOSS_METRICS:

@@ -17,6 +17,7 @@ from ..hub.trainer import HubPushMixin
 from ..models.captioner import base_model, check_image_size, freeze_vision_encoder
 from ..models.freezing import freeze_first_layers
 from .arguments import CaptionTrainingArguments
+from .base_comparison import ComparingTrainer
 from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
@@ -29,7 +30,7 @@ from .throughput import Throughput
 logger = logging.getLogger(__name__)
 
 
-class CaptionTrainer(HubPushMixin, EvaluatingTrainer, LoadingTrainer, SavingTrainer):
+class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingTrainer, SavingTrainer):
     """Trains a captioner and measures it by the captions that it generates from pictures alone.
 
     What it does otherwise than `Seq2SeqTrainer`:
@@ -52,6 +53,8 @@ class CaptionTrainer(HubPushMixin, EvaluatingTrainer, LoadingTrainer, SavingTrai
         compute_metrics (`Callable`, *optional*): Called with an `EvalPrediction` of generated captions
             (`predictions`, `list[str]`) and all references (`label_ids`, `list[list[str]]`); its numbers join ours.
         callbacks, optimizers: As in `Trainer`.
+        test_dataset ([`BlipCaptionDataset`], *optional*): What `compare_with_base` scores on; by default the
+            evaluation set, on which the best checkpoint is chosen, too.
 
     Raises:
         LeakageError: Evaluation images are in the training set, and `allow_overlap` is off.
@@ -70,6 +73,7 @@ class CaptionTrainer(HubPushMixin, EvaluatingTrainer, LoadingTrainer, SavingTrai
         compute_metrics: Any = None,
         callbacks: Sequence[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        test_dataset: BlipCaptionDataset | None = None,
     ):
         args = args or CaptionTrainingArguments()
         if processing_class is None:
@@ -107,6 +111,7 @@ class CaptionTrainer(HubPushMixin, EvaluatingTrainer, LoadingTrainer, SavingTrai
         # It would take the labels out of the batch and smooth over every position; the model does it right.
         self.label_smoother = None
         self._preprocessor = ImagePreprocessor.find(processing_class)
+        self.test_dataset = test_dataset
         self.unreadable: dict[str, str] = {}
         self.sacrebleu_signature: str | None = None
         self._throughput = Throughput()
