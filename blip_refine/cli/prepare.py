@@ -97,10 +97,11 @@ def prepare(
             rejections=rejections,
             progress=advance,
         )
+    preview = output_dir / "augmentation.jpg"
     if preview_augment is not None:
         from ..data.augment_preview import save_preview
 
-        save_preview(augmentation, prepared.records, output_dir / "augmentation.jpg", seed=seed)
+        save_preview(augmentation, prepared.records, preview, seed=seed)
     splits = prepared.statistics["splits"]
     output.table(
         ["split", "images", "captions"],
@@ -109,9 +110,12 @@ def prepare(
     if prepared.rejections.counts:
         output.table(["left out", "how many"], list(prepared.rejections.counts.items()))
     output.line(f"Fingerprint: {prepared.fingerprint}")
-    output.line(f"Look at it: {output_dir / PAGE_FILE}")
+    output.line(f"Look at it: {output_dir / PAGE_FILE}" + (f" and {preview}" if preview_augment is not None else ""))
     output.result({"output": str(output_dir), **prepared.statistics})
-    output.next_command(f"blip-refine train --dataset {output_dir} --output run")
+    if "train" in splits:
+        output.next_command(f"blip-refine train --dataset {output_dir} --output run")
+    else:
+        output.note("Nothing here is to be trained on: --ratios 90/5/5 makes other splits than the source's own.")
 
 
 def _load(

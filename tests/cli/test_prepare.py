@@ -41,6 +41,13 @@ def test_a_folder_is_prepared(photos, tmp_path, capsys):
     assert (out / "index.html").is_file() and (out / "augmentation.jpg").is_file()
 
 
+def test_a_source_without_training_images_is_said_to_be_one(photos, tmp_path, capsys):
+    (photos.parent / "only" / "test").mkdir(parents=True)
+    photos.rename(photos.parent / "only" / "test" / "photos")
+    code, said, err = run(capsys, "prepare", photos.parent / "only", "-o", tmp_path / "out")
+    assert code == 0 and "Next:" not in said and "--ratios 90/5/5" in err
+
+
 def test_the_result_as_json(photos, tmp_path, capsys):
     code, said, _ = run(capsys, "prepare", photos, "-o", tmp_path / "out", "--json", "--quiet")
     result = json.loads(said)

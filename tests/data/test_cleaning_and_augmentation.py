@@ -200,7 +200,7 @@ def test_chance_is_reproducible_and_names_are_checked():
 def test_a_preview_shows_the_picture_and_its_versions(tmp_path):
     records = load_scenes(split="train", count=8)
     sheet = draw_preview(load_augmentation("standard"), records, pictures=3, versions=2)
-    assert sheet.size == (3 * 200, 3 * 244)
+    assert sheet.size == (3 * 200, 20 + 3 * 246)
     assert difference(sheet, draw_preview(load_augmentation("standard"), records, pictures=3, versions=2)) == 0
     save_preview(None, [CaptionRecord(make_photo(1), ("犬が走る",), "1")], tmp_path / "p.jpg")
     assert Image.open(tmp_path / "p.jpg").format == "JPEG"
