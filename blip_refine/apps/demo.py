@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hmac
 import html
 import json
 import math
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from ..errors import BlipRefineError, ConfigurationError, MissingExtraError
+from ..errors import BlipRefineError, ConfigurationError
 from ..records import Caption
 from ..refine.prompts import AUDIENCES, DETAILS, LANGUAGES, TONES, Style
 from .batch import COLUMNS, count_pictures, read_uploads, write_captions
 from .captioners import Captioners, Settings
+from .gradio_page import KEPT_SECONDS, VisitorFiles, load_gradio, serve_page
 from .pictures import fetch_picture, write_examples
 
 PRESETS = ("accurate", "fast", "creative", "candidates")
@@ -50,16 +51,21 @@ def build_app(
     Raises:
         MissingExtraError: Gradio is not installed.
     """
-    gr = _gradio()
+    gr = load_gradio()
     desk = captioners or Captioners(models, refiners)
-    examples = write_examples(Path(tempfile.mkdtemp(prefix="blip-refine-examples-")))
-    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
+    files = VisitorFiles()
+    # What was uploaded, and Gradio's copies of what can be downloaded, go after the same time.
+    with gr.Blocks(
+        title=title, analytics_enabled=False, fill_width=True, delete_cache=(KEPT_SECONDS // 4, KEPT_SECONDS)
+    ) as page:
+        page.visitor_files = files  # It lives as long as the page does.
+        examples = write_examples(files.root)
         gr.Markdown(f"# {html.escape(title)}\n{html.escape(description or _describe(desk.models))}")
         settings = _settings_panel(gr, desk)
         with gr.Tab("Caption"):
-            _caption_tab(gr, desk, settings, examples)
+            _caption_tab(gr, desk, settings, examples, files)
         with gr.Tab("Many pictures"):
-            _batch_tab(gr, desk, settings)
+            _batch_tab(gr, desk, settings, files)
         with gr.Tab("Compare"):
             _compare_tab(gr, desk, settings, examples)
     page.queue(max_size=64, default_concurrency_limit=4)
@@ -91,41 +97,20 @@ def launch_app(
     Raises:
         ConfigurationError: The port is taken.
     """
-    import hmac
-
-    gr = _gradio()
 
     def check(_user: str, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (password or "").encode())
 
-    try:
-        _, url, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            auth=check if password else None,
-            inbrowser=open_browser,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            max_file_size=MAX_FILE_SIZE,
-            footer_links=[],
-            ssr_mode=False,
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css=STYLE,
-        )
-    except OSError as error:
-        raise ConfigurationError(f"The page cannot be served on {host}:{port}: {error}") from error
-    if block:
-        page.block_thread()
-    return url
-
-
-def _gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise MissingExtraError("gradio", "apps", "serve pages") from error
-    return gradio
+    return serve_page(
+        page,
+        css=STYLE,
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        block=block,
+        auth=check if password else None,
+        max_file_size=MAX_FILE_SIZE,
+    )
 
 
 def _describe(models: Sequence[str]) -> str:
@@ -146,7 +131,7 @@ def said_plainly(action: Callable) -> Callable:
             return action(*arguments, **options)
         except BlipRefineError as error:
             # Gradio shows messages as HTML, and a message may quote the name of an uploaded file.
-            raise _gradio().Error(html.escape(str(error)), print_exception=False) from error
+            raise load_gradio().Error(html.escape(str(error)), print_exception=False) from error
 
     return wrapped
 
@@ -189,7 +174,7 @@ def read_settings(
 # ---- one picture ----
 
 
-def _caption_tab(gr: Any, desk: Captioners, settings: list[Any], examples: list[str]) -> None:
+def _caption_tab(gr: Any, desk: Captioners, settings: list[Any], examples: list[str], files: VisitorFiles) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             picture = _picture_input(gr, "picture")
@@ -212,13 +197,13 @@ def _caption_tab(gr: Any, desk: Captioners, settings: list[Any], examples: list[
             )
             note = gr.Textbox(label="How sure", interactive=False, lines=1, elem_id="confidence")
             candidates = gr.Dataframe(
-                headers=["", "candidate"],
-                datatype=["number", "str"],
+                headers=["", "candidate", "how sure"],
+                datatype=["number", "str", "str"],
                 label="Candidates",
                 interactive=False,
                 wrap=True,
                 elem_id="candidates",
-                column_widths=["12%", "88%"],
+                column_widths=["12%", "60%", "28%"],
             )
             download = gr.DownloadButton("Download as JSON", interactive=False, elem_id="download")
 
@@ -229,10 +214,15 @@ def _caption_tab(gr: Any, desk: Captioners, settings: list[Any], examples: list[
         wanted = read_settings(*values)
         model = desk.models[0]
         found = desk.caption(image, model, wanted)
-        rows = [[number, text] for number, text in enumerate(found.candidates, 1)]
-        file = write_answer(found, model, wanted)
+        file = write_answer(found, model, wanted, files.new_folder())
         shown = mark_changes(found.draft, found.text)
-        return found.text, shown, describe_confidence(found), rows, gr.update(value=file, interactive=True)
+        return (
+            found.text,
+            shown,
+            describe_confidence(found),
+            list_candidates(found),
+            gr.update(value=file, interactive=True),
+        )
 
     outputs = [caption, changes, note, candidates, download]
     button.click(answer, [picture, *settings], outputs, api_name="caption")
@@ -279,8 +269,7 @@ def describe_confidence(caption: Caption) -> str:
     """Confidence and what became of refinement, in words."""
     parts = []
     if caption.confidence is not None:
-        share = 100 * math.exp(caption.confidence)
-        parts.append(f"log-probability {caption.confidence:.2f} a token ({share:.0f} %)")
+        parts.append(f"log-probability a token {_sure(caption.confidence)}")
     if caption.refined:
         parts.append("refined" if caption.text != caption.draft else "looked over, nothing to change")
     elif caption.reason:
@@ -288,12 +277,26 @@ def describe_confidence(caption: Caption) -> str:
     return "; ".join(parts)
 
 
-def write_answer(caption: Caption, model: str, settings: Settings) -> str:
-    """The caption with all that is known of it, as a JSON file for the visitor."""
+def _sure(log_probability: float) -> str:
+    """A mean log-probability of tokens, and the probability that it is of each on average."""
+    return f"{log_probability:.2f} ({100 * math.exp(log_probability):.0f} %)"
+
+
+def list_candidates(caption: Caption) -> list[list[Any]]:
+    """The rows of the table of candidates: number, text, and how sure the captioner is of it, where that is known."""
+    known = caption.candidate_confidences
+    sure = (
+        [_sure(value) for value in known] if len(known) == len(caption.candidates) else [""] * len(caption.candidates)
+    )
+    return [[place, *row] for place, row in enumerate(zip(caption.candidates, sure, strict=True), 1)]
+
+
+def write_answer(caption: Caption, model: str, settings: Settings, folder: Path) -> str:
+    """The caption with all that is known of it, as a JSON file for the visitor, in a folder of its own."""
     row = caption.to_dict()
     row.pop("image_id")
     row |= {"model": _short_name(model), "decoding": settings.decoding, "refiner": settings.refiner}
-    path = Path(tempfile.mkdtemp(prefix="blip-refine-answer-")) / "caption.json"
+    path = folder / "caption.json"
     path.write_text(json.dumps(row, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return str(path)
 
@@ -301,7 +304,7 @@ def write_answer(caption: Caption, model: str, settings: Settings) -> str:
 # ---- many pictures ----
 
 
-def _batch_tab(gr: Any, desk: Captioners, settings: list[Any]) -> None:
+def _batch_tab(gr: Any, desk: Captioners, settings: list[Any], kept: VisitorFiles) -> None:
     gr.Markdown(
         "Pictures, a whole folder, or a zip archive of pictures; the captions come back as JSON Lines and CSV."
     )
@@ -335,7 +338,7 @@ def _batch_tab(gr: Any, desk: Captioners, settings: list[Any]) -> None:
         done = len(captions) - failed
         text = f"{done} picture{'' if done == 1 else 's'} captioned"
         text += f", {failed} could not be read" if failed else ""
-        jsonl, csv_file = write_captions(captions, tempfile.mkdtemp(prefix="blip-refine-batch-"))
+        jsonl, csv_file = write_captions(captions, kept.new_folder())
         rows = [[caption.image_id, caption.error or caption.text] for caption in captions]
         ready = [gr.update(value=str(path), interactive=True) for path in (jsonl, csv_file)]
         return text, rows, *ready

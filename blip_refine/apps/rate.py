@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BlipRefineError, ConfigurationError, MissingExtraError
+from ..errors import BlipRefineError, ConfigurationError
 from ..evaluation.human import CRITERIA, SCALE, RatingStudy, RatingTask
 from ..report.gallery import picture_uri
+from .gradio_page import load_gradio, serve_page
 
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NONE_OF_THEM = "none"
@@ -39,7 +40,7 @@ def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bo
         MissingExtraError: Gradio is not installed.
         ConfigurationError: There are more systems than can be shown side by side.
     """
-    gr = _gradio()
+    gr = load_gradio()
     if len(study.systems) > len(NAMES):
         raise ConfigurationError(f"At most {len(NAMES)} systems can be rated; there are {len(study.systems)}.")
     desk = RatingDesk(study, tokens, preference)
@@ -239,33 +240,13 @@ def launch_rating_app(
     Raises:
         ConfigurationError: The port is taken.
     """
-    gr = _gradio()
-    try:
-        _, url, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            inbrowser=open_browser,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            footer_links=[],
-            ssr_mode=False,
-            theme=gr.themes.Default(
-                primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-            ),
-            css=STYLE,
-            head=f"<script>{SCRIPT}</script>",
-        )
-    except OSError as error:
-        raise ConfigurationError(f"The page cannot be served on {host}:{port}: {error}") from error
-    if block:
-        page.block_thread()
-    return url
-
-
-def _gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise MissingExtraError("gradio", "apps", "serve pages") from error
-    return gradio
+    return serve_page(
+        page,
+        css=STYLE,
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        block=block,
+        primary_hue="indigo",
+        head=f"<script>{SCRIPT}</script>",
+    )

@@ -32,7 +32,8 @@ class CaptionRequest:
     """A request, read.
 
     Args:
-        images (`tuple`): Pictures: bytes, or something that fetches itself when it is decoded.
+        images (`tuple`): Pictures: bytes, something that fetches itself when it is decoded, or the error of a line
+            that is none.
         image_ids (`tuple[str, ...]`): Their names, which come back with the captions.
         many (`bool`): Whether it was JSON Lines, so that the answer is, too.
     """
@@ -77,9 +78,8 @@ def input_fn(body: bytes | str, content_type: str) -> CaptionRequest:
             raise SourceFormatError("The request is empty; send one JSON object a line.")
         if len(lines) > MAX_ROWS:
             raise DataError(f"At most {MAX_ROWS} pictures are captioned in one request; there are {len(lines)}.")
-        rows = [_parse(line, f"Line {number}") for number, line in enumerate(lines, 1)]
-        names = tuple(str(row.get("image_id", number)) for number, row in enumerate(rows))
-        return CaptionRequest(tuple(_picture(row) for row in rows), names, True)
+        read = [_line(line, number) for number, line in enumerate(lines)]
+        return CaptionRequest(tuple(image for image, _ in read), tuple(name for _, name in read), True)
     raise SourceFormatError(f"{content_type!r} is not taken; send image/*, {JSON} or {JSON_LINES}.")
 
 
@@ -89,8 +89,13 @@ def predict_fn(request: CaptionRequest, captioner: CaptionPipeline) -> tuple[Cap
     Raises:
         DataError: The only picture cannot be read.
     """
-    records = [CaptionRecord(image, (), name) for image, name in zip(request.images, request.image_ids, strict=True)]
-    captions = list(captioner.stream(records))
+    named = list(zip(request.images, request.image_ids, strict=True))
+    records = [CaptionRecord(image, (), name) for image, name in named if not isinstance(image, SourceFormatError)]
+    captioned = iter(captioner.stream(records) if records else ())
+    captions = [
+        Caption("", "", image_id=name, error=str(image)) if isinstance(image, SourceFormatError) else next(captioned)
+        for image, name in named
+    ]
     if not request.many and captions[0].error is not None:
         raise DataError(captions[0].error)
     return request, captions
@@ -103,6 +108,17 @@ def output_fn(prediction: tuple[CaptionRequest, Sequence[Caption]], accept: str 
     if request.many:
         return "".join(dump_row(row) for row in rows).encode(), JSON_LINES
     return json.dumps(rows[0], ensure_ascii=False).encode(), JSON
+
+
+def _line(line: bytes, number: int) -> tuple[Any, str]:
+    """The picture of one line, or what is wrong with it; and its name. One bad line costs the others nothing."""
+    name = str(number)
+    try:
+        row = _parse(line, f"Line {number + 1}")
+        name = str(row.get("image_id", number))
+        return _picture(row), name
+    except SourceFormatError as error:
+        return error, name
 
 
 def _parse(data: bytes, where: str) -> dict[str, Any]:
