@@ -157,10 +157,12 @@ class CaptionPipeline:
             dtype (`torch.dtype` or `str`, defaults to `"float32"`): Of the weights. "auto" takes bfloat16 where the
                 device computes in it: several times faster, and now and then another word.
             device (`str` or `torch.device`, *optional*): By default a GPU if there is one.
-            **options: Those of [`CaptionPipeline`] and of [`load_captioner`] (`revision`, `token`, ...).
+            **options: Those of [`CaptionPipeline`] and of [`load_captioner`] (`revision`, `quantization`,
+                `device_map`, ...); `torch_dtype` is taken for `dtype`.
         """
         from .models.captioner import load_captioner
 
+        dtype = options.pop("torch_dtype", dtype)
         own = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
         device = torch.device(device) if device is not None else best_device()
         model, processor = load_captioner(name_or_path, dtype=resolve_dtype(dtype, device), **options)
@@ -394,12 +396,15 @@ class _NamedBytes(PackedImage):
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """A short hash that tells two sets of weights apart: of up to 256 values of every parameter, evenly spread."""
+    """A short hash that tells two sets of weights apart: of up to 256 values of every parameter, evenly spread; of its
+    name and shape alone where a device map keeps it on the disk."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
         step = max(1, len(flat) // 256)
         digest.update(f"{name} {tuple(parameter.shape)} ".encode())
+        if parameter.is_meta:
+            continue
         digest.update(flat[::step][:256].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 

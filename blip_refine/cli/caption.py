@@ -44,6 +44,7 @@ def caption(
     batch_size: Annotated[int, typer.Option(min=1, help="Images the model is given at once.")] = 8,
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode images.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, or auto for what is fast here.")] = "float32",
+    quantization: Annotated[str | None, typer.Option(help="8bit or 4bit weights (bitsandbytes).")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.")] = None,
     fast_jpeg: Annotated[bool, typer.Option("--fast-jpeg", help="Decode large JPEGs at reduced size.")] = False,
     allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses, too.")] = False,
@@ -83,6 +84,7 @@ def caption(
         batch_size=batch_size,
         num_workers=workers,
         dtype=dtype,
+        quantization=quantization,
         device=device,
         exact_decoding=not fast_jpeg,
     )

@@ -154,8 +154,15 @@ def use_attention(model: nn.Module, implementation: str = "sdpa") -> nn.Module:
     classes = _SDPA_CLASS_OF if implementation == "sdpa" else _STOCK_CLASS_OF
     for module in model.modules():
         if type(module) in classes:
-            module.__class__ = classes[type(module)]
+            _become(module, classes[type(module)])
     return model
+
+
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    module.__class__ = kind
+    if "_old_forward" in module.__dict__:
+        # A device map has put a hook around `forward`, which calls the one that was there then.
+        module._old_forward = kind.forward.__get__(module)
 
 
 @contextmanager
@@ -167,7 +174,7 @@ def sharing_image_states(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, stock in before:
-            module.__class__ = stock
+            _become(module, stock)
 
 
 def shares_image_states(model: nn.Module) -> bool:

@@ -40,6 +40,7 @@ def load_captioner(
     attention: str = "sdpa",
     dtype: torch.dtype | str | None = "float32",
     quantization: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> tuple[nn.Module, ProcessorMixin]:
@@ -58,6 +59,8 @@ def load_captioner(
         dtype (`torch.dtype` or `str`, *optional*, defaults to `"float32"`): Of the weights; `None` keeps the file's.
         quantization (`str`, *optional*): "8bit" or "4bit": keep the weights of linear layers in few bits
             (bitsandbytes). They cannot be trained then; with `lora` this is QLoRA.
+        device_map (`str` or `dict`, *optional*): Where which part goes, as `transformers` takes it ("auto"), for
+            captioners that one device does not hold.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
         token (`str` or `bool`, *optional*): For a private repository. By default the one saved by `hf auth login`.
 
@@ -78,6 +81,7 @@ def load_captioner(
         if lora:
             raise ConfigurationError(f"{name_or_path} is a LoRA adapter already; load it without lora=True.")
         loading = {"image_size": image_size, "attention": attention, "dtype": dtype, "quantization": quantization}
+        loading["device_map"] = device_map
         return _load_adapter(place, adapter, name_or_path, freeze_vision, loading)
     try:
         config = AutoConfig.from_pretrained(place, **hub)
@@ -92,6 +96,8 @@ def load_captioner(
             compute = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or "float32")
             options |= {"quantization_config": quantization_config(quantization, compute)}
             options |= {"device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}}
+        if device_map is not None:
+            options["device_map"] = device_map
         model = model_class.from_pretrained(
             place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **options, **hub
         )

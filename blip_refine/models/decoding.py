@@ -283,6 +283,7 @@ def _generate_shared(captioner: Any, processor: Any, states: torch.Tensor, optio
             f"({options.max_new_tokens}): lower it or shorten the prompt."
         )
     rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
+    states = _beside(states, captioner.text_decoder.bert.embeddings.word_embeddings.weight)
     decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
     generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
     vocabulary = Vocabulary(end=config.sep_token_id, pad=config.pad_token_id)
@@ -322,7 +323,13 @@ def encode_images(captioner: Any, pixel_values: torch.Tensor) -> torch.Tensor:
             f"{(3, size, size)}: prepare them with the processor that belongs to it."
         )
     weight = captioner.vision_model.embeddings.patch_embedding.weight
-    return captioner.vision_model(pixel_values=pixel_values.to(weight.device, weight.dtype)).last_hidden_state
+    pixel_values = _beside(pixel_values.to(weight.dtype), weight)
+    return captioner.vision_model(pixel_values=pixel_values).last_hidden_state
+
+
+def _beside(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The tensor where the weight is; as it is for a weight that a device map keeps elsewhere until it is needed."""
+    return tensor if weight.device.type == "meta" else tensor.to(weight.device)
 
 
 def _processors(processor: Any, options: DecodingOptions, end: int, device: torch.device) -> LogitsProcessorList:

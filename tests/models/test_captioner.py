@@ -21,6 +21,8 @@ from blip_refine.models.captioner import (
     resize_image_input,
     resolve_checkpoint,
 )
+from blip_refine.models.decoding import generate_captions
+from blip_refine.pipeline import CaptionPipeline
 
 PIXELS = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
 
@@ -194,3 +196,16 @@ def test_another_kind_of_model_is_named(tmp_path):
     ).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="is a 'bert' model"):
         load_captioner(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    ["auto", {"vision_model": "cpu", "text_decoder": "disk"}, {"vision_model": "disk", "text_decoder": "cpu"}],
+)
+def test_a_captioner_in_parts_says_the_same(device_map, starter_captioner, scene_pixels):
+    model, processor = starter_captioner
+    expected = generate_captions(model, processor, scene_pixels[:2])
+    divided, processor = load_captioner("starter", device_map=device_map)
+    assert generate_captions(divided, processor, scene_pixels[:2]) == expected
+    pipeline = CaptionPipeline(divided, processor, decoding="fast")
+    assert pipeline(Image.new("RGB", (40, 40), "red")).text and pipeline.settings()["weights"]
