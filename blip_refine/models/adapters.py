@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 import torch
@@ -114,6 +115,8 @@ def quantization_config(quantization: str, compute_dtype: torch.dtype = torch.fl
         "language_projection",
     ]
     if quantization == "8bit":
+        # At every layer of every step it says that LLM.int8() computes in float16, which is what was asked for.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,
