@@ -71,7 +71,8 @@ def records_of_rows(
     """
     missing: list[str] = []
     kept = 0
-    exists: dict[Path, bool] = {}
+    # Five rows name the same image: its path is put together, and looked for, once.
+    places: dict[str, tuple[ImageInput, str, str, bool]] = {}
 
     def grouped() -> Iterator[Row]:
         nonlocal kept
@@ -81,8 +82,13 @@ def records_of_rows(
             if value is None or value == "":
                 rejections.add("no image named", str(dict(row))[:80], place)
                 continue
-            image, key, image_name = _image_of(value, folder, place)
-            if isinstance(image, Path) and not exists.setdefault(image, image.is_file()):
+            found = places.get(value) if isinstance(value, str) else None
+            if found is None:
+                found = _image_of(value, folder, place)
+                if isinstance(value, str):
+                    places[value] = found
+            image, key, image_name, is_there = found
+            if not is_there:
                 rejections.add("missing image", image_name, place)
                 missing.append(image_name)
                 continue
@@ -90,7 +96,7 @@ def records_of_rows(
             given = row.get(columns.image_id) if columns.image_id else None
             yield Row(
                 key,
-                str(image) if isinstance(image, Path) else image,
+                image,
                 captions_of(row, columns, place, rejections),
                 str(given) if given not in (None, "") else image_name,
                 _text_or_none(row.get(columns.split)) if columns.split else None,
@@ -205,17 +211,17 @@ def _read_parquet(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], lis
     return rows(), list(file.schema_arrow.names)
 
 
-def _image_of(value: Any, folder: Path, where: str) -> tuple[ImageInput, str, str]:
-    """The image, what makes it the same image in another row, and a name for it."""
+def _image_of(value: Any, folder: Path, where: str) -> tuple[ImageInput, str, str, bool]:
+    """The image, what makes it the same image in another row, a name for it, and whether it is there."""
     if isinstance(value, Mapping):  # how `datasets` and Parquet files of the Hub keep an image
         if value.get("bytes"):
             data = bytes(value["bytes"])
             digest = hashlib.sha256(data).hexdigest()
-            return data, digest, PurePosixPath(str(value.get("path") or "")).name or digest[:16]
+            return data, digest, PurePosixPath(str(value.get("path") or "")).name or digest[:16], True
         value = value.get("path")
     if isinstance(value, (bytes, bytearray)):
         digest = hashlib.sha256(value).hexdigest()
-        return bytes(value), digest, digest[:16]
+        return bytes(value), digest, digest[:16], True
     if not isinstance(value, str):
         raise SourceFormatError(f"{where}: an image is a path or the bytes of a file, not a {type(value).__name__}.")
     if value.startswith(("http://", "https://")):
@@ -224,7 +230,7 @@ def _image_of(value: Any, folder: Path, where: str) -> tuple[ImageInput, str, st
             "blip_refine.data.sources.conceptual_captions.download does it, politely and resumably."
         )
     path = folder / value.replace("\\", "/") if "\\" in value and "/" not in value else folder / value
-    return path, str(path), PurePosixPath(value.replace("\\", "/")).as_posix()
+    return str(path), str(path), PurePosixPath(value.replace("\\", "/")).as_posix(), path.is_file()
 
 
 def _metadata_of(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
