@@ -1,7 +1,7 @@
 """Make the embedded starter: a small BLIP trained from nothing on drawn scenes of everyday things.
 
     python examples/pretrain_starter.py --output starter            # the recipe of MODEL_CARD.md
-    python examples/pretrain_starter.py --output /tmp/s --smoke     # a minute, to see it work
+    python examples/pretrain_starter.py --output /tmp/s --smoke     # seconds, to see it work
 
 Every step draws fresh scenes, so no picture is seen twice and none can be learnt by heart; single things come first
 and then everything. Each image is encoded once for all its captions.
@@ -237,10 +237,11 @@ def main() -> None:
     parser.add_argument(
         "--single-share", type=float, default=0.1, help="share of two times the first phase with one thing a picture"
     )
-    parser.add_argument("--smoke", action="store_true", help="40 steps and 20")
+    parser.add_argument("--smoke", action="store_true", help="20 steps and 10, of 16 pictures")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.steps, arguments.cooldown_steps, arguments.warmup = 40, 20, 10
+        arguments.steps, arguments.cooldown_steps, arguments.warmup = 20, 10, 5
+        arguments.images_per_step = 16
 
     processor = build_processor()
     model = build_model(processor)
