@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
 
 from blip_refine.cli.main import main
+from blip_refine.cli.rate import _begin
 from blip_refine.demo import run_demo
+from blip_refine.evaluation.human import CRITERIA
 from blip_refine.models.captioner import load_captioner
+
+from .hub.hub_server import HubServer
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,68 @@ def test_the_run_loads_in_stock_transformers_with_equal_logits(demo):
             atol=1e-4,
             rtol=1e-4,
         )
+
+
+@pytest.fixture
+def copied(demo, tmp_path):
+    """A copy of the run that a test may change."""
+    return Path(shutil.copytree(demo.folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*")))
+
+
+def test_the_card_passes_the_hubs_own_validation(demo, monkeypatch):
+    """`ModelCard.validate` sends it to a server that checks as the Hub does; loading it checks the metadata."""
+    path = demo.folder / "README.md"
+    with HubServer() as server:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        huggingface_hub.utils.close_session()
+        card = huggingface_hub.ModelCard.load(path)
+        card.validate()
+        # It does look: a card that is wrong is refused.
+        with pytest.raises(ValueError, match="license"):
+            huggingface_hub.ModelCard(card.content.replace("license: bsd-3-clause", "license: none-such")).validate()
+    huggingface_hub.utils.close_session()
+    assert card.data.pipeline_tag == "image-to-text" and card.data.license == "bsd-3-clause"
+    scores = json.loads((demo.folder / "coco_metrics.json").read_text())
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found["CIDEr"] == pytest.approx(scores["CIDEr"], abs=5e-5)
+    assert not re.search(r"[Mm]ore [Ii]nformation [Nn]eeded|TODO|\bNone\b|\bnan\b|\{\{", card.content)
+
+
+def test_every_snippet_of_the_card_runs(copied, monkeypatch, capsys):
+    shutil.copy(copied / "images" / "00000.png", copied / "photo.jpg")
+    monkeypatch.chdir(copied)
+    snippets = re.findall(r"```python\n(.*?)```", (copied / "README.md").read_text(), re.DOTALL)
+    said = []
+    for snippet in snippets:
+        capsys.readouterr()
+        exec(compile(snippet, "snippet", "exec"), {"__name__": "__main__"})
+        said.append(capsys.readouterr().out.strip())
+    assert len(said) == 2 and said[0] and said[0] == said[1]
+
+
+def test_errors_and_ratings_reach_card_and_report(copied, capsys):
+    columns = "| share of captions | before | after | refined | a reference |"
+    assert f"## What goes wrong\n\n{columns}" in (copied / "README.md").read_text()
+    study = _begin(copied, copied / "ratings.sqlite", None, 5, 2, 0, 0)
+    for rater in ("ann", "bob"):
+        study.sign_in(rater)
+        while (task := study.next_task(rater)) is not None:
+            study.save(task.task, rater, [dict.fromkeys(CRITERIA, 4) for _ in task.captions])
+    for command in (["rate", str(copied), "--summary"], ["report", str(copied), "--no-plots"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+        assert not stopped.value.code
+    card = (copied / "README.md").read_text()
+    assert "## What people say" in card and "5 images, 2 raters" in card and "| after | 4.00 [4.00, 4.00]" in card
+    page = (copied / "report" / "index.html").read_text()
+    assert "What people say" in page and "hallucination" in page
+    # A card that somebody wrote on is theirs.
+    (copied / "README.md").write_text(card + "\nMine.\n")
+    with pytest.raises(SystemExit):
+        main(["rate", str(copied), "--summary"])
+    assert (copied / "README.md").read_text().endswith("Mine.\n")
+    assert "left alone" in capsys.readouterr().err
 
 
 def test_evaluating_a_run_on_what_it_was_trained_on_is_refused(demo, capsys, tmp_path):

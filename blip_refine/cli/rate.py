@@ -133,10 +133,28 @@ def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
     agreed = ", ".join(f"{criterion} {value:.2f}" for criterion, value in found.alpha.items())
     output.line(f"Agreement of raters (Krippendorff's alpha, ordinal): {agreed}")
     _warn_of(found)
+    card = _card_as_made(run)
     write_json(run / "human.json", found.to_dict())
     output.line(f"Summary: {run / 'human.json'}")
+    if card is not None:
+        from ..hub.card import write_model_card
+
+        output.line(f"Card: {write_model_card(run)}")
     output.next_command(f"blip-refine report {run}")
     output.result(found.to_dict())
+
+
+def _card_as_made(run: Path) -> Path | None:
+    """The run's model card, where it is as it was made: one that somebody changed is left alone, and that is said."""
+    from ..hub.card import is_up_to_date
+
+    path = run / "README.md"
+    if not path.is_file() or not any((run / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return None
+    if is_up_to_date(run, path):
+        return path
+    output.note(f"{path} is not as it was made, and is left alone; `blip-refine push` writes a new card.")
+    return None
 
 
 def _warn_of(found: RatingSummary) -> None:
