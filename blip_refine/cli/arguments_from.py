@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -30,13 +31,14 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
 
     recipe = own.pop("recipe", None)
     names = [field.name for field in fields(CaptionTrainingArguments) if field.init]
+    allowed = {*names, *own}
     given = _read_config(config, [*names, *own, "recipe"]) if config is not None else {}
     recipe = recipe or given.pop("recipe", None)
     if recipe is not None and recipe not in RECIPES:
         raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
     given.pop("recipe", None)
     # A recipe is the weakest: a file wins over it, and flags over both.
-    given = {**RECIPES.get(recipe or "", {}), **given}
+    given = {**{name: value for name, value in RECIPES.get(recipe or "", {}).items() if name in allowed}, **given}
     from_config = {name: given.pop(name, None) for name in own}
     own = {name: from_config[name] if value is None else value for name, value in own.items()}
     parser = _make_parser(CaptionTrainingArguments)
@@ -68,6 +70,8 @@ def _make_parser(arguments_class: type) -> Any:
 def _as_flag(name: str, value: Any) -> list[str]:
     if value is None:
         return []
+    if isinstance(value, dict):
+        return [f"--{name}", json.dumps(value)]
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
     return [f"--{name}", str(value)]

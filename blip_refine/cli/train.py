@@ -90,9 +90,6 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     output.note(f"  dataset     {source}")
     for name, part in parts.items():
         output.note(describe_split(name, part))
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    steps = -(-len(train_set) // batch)
-    output.note(f"  steps       {steps} an epoch of {batch} images each, {args.num_train_epochs:g} epochs")
     output.note(f"  output      {args.output_dir}")
     adapter = "dora" if own["dora"] else bool(own["lora"])
     if dry_run:

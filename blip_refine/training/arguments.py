@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,10 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..data.augment import Augmentation, load_augmentation
 from ..errors import ConfigurationError
+from ..metrics import ALL_METRICS
 from ..models.decoding import DecodingOptions
-from ..models.device import has_fast_bfloat16
+from ..models.device import best_device, has_fast_bfloat16
+from ..models.features import FEATURE_DTYPES
 
 LOSS_METRICS = ("loss", "eval_loss")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
@@ -27,9 +30,20 @@ RECIPES: dict[str, dict[str, Any]] = {
         "num_beams": 3,
         "min_new_tokens": 1,
         "max_new_tokens": 16,
+        "image_size": 384,
     }
 }
-"""Published recipes, as training arguments. The original BLIP was trained at 384 pixels."""
+"""Published recipes: training arguments, and `image_size`, which [`load_captioner`] is to be told."""
+
+AT_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "early_stopping_patience": 1,
+    "samples_to_log": 0,
+    "learning_rate": 0,
+}
+"""The least that an argument can be; what is below would fail after the data are read, or in the midst of training."""
 
 
 @dataclass
@@ -62,7 +76,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         feature_dtype (`str`, defaults to `"float32"`): Of those files; "bfloat16" takes half the disk.
         feature_cache_dir (`str`, *optional*): Where they are; `features` in `output_dir` by default.
         precision (`str`, defaults to `"auto"`): "bf16", "fp16" (with loss scaling), "fp32", or "auto": on a GPU bf16
-            where it has it, else fp16; fp32 elsewhere. `bf16=True` and `fp16=True` are as in `TrainingArguments`.
+            where it has it, else fp16; on a CPU bf16 where it has AMX, else fp32. `why_precision` says why.
+            `bf16=True` and `fp16=True` are as in `TrainingArguments`.
         samples_to_log (`int`, defaults to 4): How many evaluated images are written with their captions, to
             `samples/` and to the tracker, at each evaluation.
         track_energy (`bool`, defaults to `False`): Measure energy (needs codecarbon), and with `energy_country` CO2.
@@ -96,7 +111,9 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept; the best is always one."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint's weights."})
-    metric_for_best_model: str | None = field(default="sacrebleu", metadata={"help": "sacrebleu, CIDEr or loss."})
+    metric_for_best_model: str | None = field(
+        default="sacrebleu", metadata={"help": "loss, sacrebleu, CIDEr, ROUGE_L ..."}
+    )
     predict_with_generate: bool = field(default=True, metadata={"help": "Generate captions in evaluation."})
     report_to: None | str | list[str] = field(default="none", metadata={"help": "tensorboard, wandb, trackio ..."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: items hold pictures."})
@@ -139,6 +156,17 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
                 "remove_unused_columns=True would take the pictures out of the items before they are collated. "
                 "Leave it off."
             )
+        for name, least in AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigurationError(f"{name} must be at least {least}, not {value}.")
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ConfigurationError(f"num_train_epochs must be above 0, not {self.num_train_epochs:g}.")
+        if self.feature_dtype not in FEATURE_DTYPES:
+            known = ", ".join(FEATURE_DTYPES)
+            raise ConfigurationError(f"There is no feature_dtype {self.feature_dtype!r}; there are: {known}.")
+        _ = self.decoding  # refuses what cannot be
+        self._spell_metric()
         if self.loss_only and self.compare_with_base:
             raise ConfigurationError("compare_with_base scores generated captions, and loss_only generates none.")
         if self.loss_only:
@@ -163,11 +191,22 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if self.augmentation is None and (self.augment_flip_writing or self.augment_jitter_colors):
             raise ConfigurationError("There is no augmentation to change: add augment='standard'.")
         self._choose_precision()
-        super().__post_init__()
+        with warnings.catch_warnings():
+            # Newer releases call it `activation_checkpointing`; the oldest supported one knows no such name.
+            warnings.filterwarnings("ignore", message="`gradient_checkpointing.*deprecated", category=FutureWarning)
+            super().__post_init__()
         if self.accelerator_config.dispatch_batches:
             raise ConfigurationError("dispatch_batches=True cuts a batch's captions to the number of its images.")
         # Left open, it is switched on for every iterable dataset.
         self.accelerator_config.dispatch_batches = False
+
+    def _spell_metric(self) -> None:
+        """The metric as it is logged, however it was written; one that is not ours may come from `compute_metrics`."""
+        asked = self.metric_for_best_model
+        if asked is not None:
+            bare = asked.removeprefix("eval_")
+            known = {name.lower(): name for name in ("loss", "sacrebleu", *ALL_METRICS)}
+            self.metric_for_best_model = known.get(bare.lower(), bare)
 
     def _choose_precision(self) -> None:
         if self.precision not in PRECISIONS:
@@ -176,12 +215,21 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             told = "bf16" if self.bf16 else "fp16"
             if self.precision not in ("auto", told):
                 raise ConfigurationError(f"{told}=True and precision={self.precision!r} contradict each other.")
+            self._why_precision = "as told"
         elif self.precision == "auto":
-            if torch.cuda.is_available() and not self.use_cpu:
-                self.bf16 = has_fast_bfloat16(torch.device("cuda"))
-                self.fp16 = not self.bf16
+            chosen, self._why_precision = _fastest_precision(self.use_cpu)
+            self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
         else:
             self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+            self._why_precision = "as told"
+        if self.bf16 and not _has_accelerator():
+            # Without it TrainingArguments looks for a GPU that computes in bfloat16.
+            self.use_cpu = True
+
+    @property
+    def why_precision(self) -> str:
+        """Why training computes in `chosen_precision`."""
+        return self._why_precision
 
     @property
     def augmentation(self) -> Augmentation | None:
@@ -200,14 +248,15 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         """The arguments of a published recipe.
 
         Args:
-            recipe (`str`): One of `RECIPES`: "original-blip".
+            recipe (`str`): One of `RECIPES`: "original-blip". Give its `image_size` to [`load_captioner`].
             output_dir (`str`, *optional*): Where the run is written.
             **changes: What is to differ.
         """
         if recipe not in RECIPES:
             raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
         folder = {} if output_dir is None else {"output_dir": output_dir}
-        return cls(**{**RECIPES[recipe], **folder, **changes})
+        known = {name: value for name, value in RECIPES[recipe].items() if name != "image_size"}
+        return cls(**{**known, **folder, **changes})
 
     @property
     def decoding(self) -> DecodingOptions:
@@ -220,3 +269,26 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             early_stopping=self.early_stopping if self.num_beams > 1 else False,
             prompt=self.prompt,
         )
+
+
+def _fastest_precision(use_cpu: bool) -> tuple[str, str]:
+    """The precision that suits this machine, and why."""
+    if torch.cuda.is_available() and not use_cpu:
+        if has_fast_bfloat16(torch.device("cuda")):
+            return "bf16", "which this GPU multiplies in hardware"
+        return "fp16", "with loss scaling: this GPU has no bfloat16"
+    if _has_accelerator() and not use_cpu:
+        return "fp32", "the precision that every device has"
+    # Not `has_fast_bfloat16`: with AVX-512 BF16 alone a training step takes longer in bfloat16 (a linear layer of 768
+    # to 3072 and 600 rows, forward and backward: 57 ms in fp32, 91 ms in bf16, and 19 ms with AMX; torch 2.13).
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if tiles is not None and tiles():
+        return "bf16", "several times as fast on this CPU, which has AMX"
+    return "fp32", "faster than bf16 on a CPU without AMX"
+
+
+def _has_accelerator() -> bool:
+    """Whether there is anything to compute on beside the CPU."""
+    if hasattr(torch, "accelerator"):
+        return torch.accelerator.is_available()
+    return best_device().type != "cpu"

@@ -54,7 +54,9 @@ class NarratedProgress(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if not state.is_world_process_zero or not metrics:
             return
-        parts = [f"{name} {metrics[key]:.3g}" for key, name in EVALUATED.items() if key in metrics]
+        chosen = (args.metric_for_best_model or "loss").removeprefix("eval_")
+        names = {**EVALUATED, f"eval_{chosen}": EVALUATED.get(f"eval_{chosen}", chosen)}
+        parts = [f"{name} {metrics[key]:.3g}" for key, name in names.items() if key in metrics]
         if "loss" in self._last:
             parts.insert(0, f"training loss {float(self._last['loss']):.3g}")
         if "captions_per_second" in self._last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..data.dataset import BlipCaptionDataset
 from ..data.leakage import ensure_no_overlap
 from ..errors import ConfigurationError
 from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions
-from ..metrics import corpus_sacrebleu, score_captions
+from ..metrics import ALL_METRICS, corpus_sacrebleu, score_captions
 from ..models.decoding import generate_captions
 from ..models.families import base_model
 from .samples import write_samples
@@ -117,6 +118,34 @@ class EvaluatingTrainer(Seq2SeqTrainer):
             predictions=captions if generate else None, label_ids=references, metrics=named, num_samples=len(order)
         )
 
+    @property
+    def _training_metrics(self) -> tuple[str, ...]:
+        """What is scored at an evaluation beside sacreBLEU: what is always, and what the best model is chosen by."""
+        wanted = self.args.metric_for_best_model
+        return (*TRAINING_METRICS, wanted) if wanted in set(ALL_METRICS) - set(TRAINING_METRICS) else TRAINING_METRICS
+
+    def _check_metric(self) -> None:
+        """Refuse, before training, a metric for the best model that no evaluation will give.
+
+        Raises:
+            ConfigurationError: It is unknown, or cannot be computed on this machine.
+        """
+        wanted = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
+        chooses = self.args.load_best_model_at_end or self.args.early_stopping_patience is not None
+        if self.eval_dataset is None or not chooses or wanted in ("loss", "sacrebleu", *TRAINING_METRICS):
+            return
+        if wanted in ALL_METRICS:
+            pair = {str(one): "a dog runs" for one in range(2)}
+            scores = score_captions(pair, {name: [text] for name, text in pair.items()}, [wanted], photos=False)
+            if wanted not in scores.corpus:
+                raise ConfigurationError(
+                    f"metric_for_best_model={wanted!r} cannot be computed in training: {scores.unavailable[wanted]}"
+                )
+        elif self.compute_metrics is None:
+            near = difflib.get_close_matches(wanted, ("loss", "sacrebleu", *ALL_METRICS), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are loss, sacrebleu, {', '.join(ALL_METRICS)}."
+            raise ConfigurationError(f"There is no metric_for_best_model {wanted!r}; {hint}")
+
     def _score(self, records, captions: list[str]) -> dict[str, float]:
         bleu, self.sacrebleu_signature = corpus_sacrebleu(
             captions, [record.captions for record in records], lowercase=self.args.sacrebleu_lowercase
@@ -124,10 +153,10 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         scores = score_captions(
             {record.image_id: text for record, text in zip(records, captions, strict=True)},
             {record.image_id: list(record.captions) for record in records},
-            metrics=TRAINING_METRICS,
+            metrics=self._training_metrics,
             allow_empty=True,
         )
-        return {"sacrebleu": bleu, **{name: scores.corpus[name] for name in TRAINING_METRICS}}
+        return {"sacrebleu": bleu, **{name: scores.corpus[name] for name in self._training_metrics}}
 
     def _image_states(self, inputs: dict[str, Any]) -> torch.Tensor:
         """What the vision encoder says of a batch, in its own precision: `(images, patches + 1, hidden)`."""

@@ -22,10 +22,15 @@ def describe_plan(trainer: Any) -> list[str]:
     """
     args, records = trainer.args, trainer.train_dataset.records
     total, trained = count_parameters(trainer.model)
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    steps = (
-        args.max_steps if args.max_steps > 0 else math.ceil(math.ceil(len(records) / batch) * args.num_train_epochs)
-    )
+    devices = max(1, args.world_size)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * devices
+    an_epoch = math.ceil(len(records) / batch)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(an_epoch * args.num_train_epochs)
+    parts = [f"{args.per_device_train_batch_size} a device"]
+    if args.gradient_accumulation_steps > 1:
+        parts.append(f"{args.gradient_accumulation_steps} accumulated")
+    if devices > 1:
+        parts.append(f"{devices} devices")
     mean = sum(len(record.captions) for record in records) / len(records)
     captions = mean if args.captions_per_image == "all" else min(mean, float(args.captions_per_image))
     words = sum(len(text.split()) for record in records for text in record.captions)
@@ -43,7 +48,8 @@ def describe_plan(trainer: Any) -> list[str]:
         f"  fingerprint {fingerprint_records(records)}",
         f"  trained     {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %) of a "
         f"{family_of(trainer.model).title} captioner",
-        f"  updates     {steps} optimizer steps of {batch} images",
-        f"  precision   {args.chosen_precision}" + (" (chosen for this machine)" if args.precision == "auto" else ""),
+        f"  steps       {steps}: {an_epoch} an epoch of {batch} images ({' x '.join(parts)}), each with "
+        f"{captions:.3g} captions",
+        f"  precision   {args.chosen_precision}, {args.why_precision}",
         f"  memory      {estimate}",
     ]

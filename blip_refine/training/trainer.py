@@ -126,9 +126,10 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
 
         Raises:
             ConfigurationError: Memory ran out; the message says what to change, in the order of what it costs. Or
-                there is no whole checkpoint to resume from.
+                there is no whole checkpoint to resume from; or `metric_for_best_model` cannot be computed.
             ModelError: The checkpoint that was asked for is not whole.
         """
+        self._check_metric()
         checkpoint, passed_over = find_checkpoint(self.args.output_dir, resume_from_checkpoint)
         for sentence in passed_over:
             logger.warning(sentence)

@@ -64,6 +64,7 @@ args = CaptionTrainingArguments(
     samples_to_log=0,
     disable_tqdm=True,
     use_cpu=True,
+    precision="fp32",
     ddp_backend="gloo" if options.gradient else None,
 )
 options.folder.mkdir(parents=True, exist_ok=True)

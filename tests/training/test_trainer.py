@@ -12,9 +12,10 @@ import transformers
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.data.sources.scenes import load_scenes
 from blip_refine.errors import ConfigurationError, LeakageError
+from blip_refine.metrics import score_captions
 from blip_refine.models.captioner import load_captioner
 from blip_refine.records import CaptionRecord
-from blip_refine.training.arguments import CaptionTrainingArguments
+from blip_refine.training.arguments import RECIPES, CaptionTrainingArguments, _fastest_precision
 from blip_refine.training.trainer import CaptionTrainer
 
 
@@ -34,6 +35,7 @@ def arguments(folder, **changes) -> CaptionTrainingArguments:
         "logging_steps": 1,
         "disable_tqdm": True,
         "use_cpu": True,
+        "precision": "fp32",
     }
     return CaptionTrainingArguments(**{**settings, **changes})
 
@@ -205,6 +207,109 @@ def test_training_ends_early_when_nothing_improves(tiny_captioner, tmp_path):
     trainer = CaptionTrainer(model, args, scenes("train", 4), scenes("validation", 2), processor)
     trainer.train()
     assert trainer.state.epoch == 3
+
+
+def test_any_metric_can_choose_the_best_model(tiny_captioner, tmp_path):
+    model, processor = tiny_captioner()
+    args = arguments(tmp_path, num_train_epochs=1, metric_for_best_model="rouge_l", early_stopping_patience=1)
+    assert args.metric_for_best_model == "ROUGE_L" and args.greater_is_better
+    trainer = CaptionTrainer(model, args, scenes("train", 4), scenes("validation", 3), processor)
+    trainer.train()
+    (row,) = [row for row in trainer.state.log_history if "eval_ROUGE_L" in row]
+    assert trainer.state.best_metric == row["eval_ROUGE_L"]
+    expected = score_captions(
+        {one.record.image_id: one.caption for one in trainer._last_evaluation},
+        {one.record.image_id: list(one.record.captions) for one in trainer._last_evaluation},
+        metrics=["ROUGE_L"],
+        allow_empty=True,
+    )
+    assert row["eval_ROUGE_L"] == pytest.approx(expected.corpus["ROUGE_L"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("CIDERR", "no metric_for_best_model 'CIDERR'; did you mean 'CIDEr'"), ("CLIPScore", "cannot be computed")],
+)
+def test_a_metric_that_will_not_be_there_is_refused_before_training(tiny_captioner, tmp_path, metric, message):
+    model, processor = tiny_captioner()
+    args = arguments(tmp_path, metric_for_best_model=metric)
+    trainer = CaptionTrainer(model, args, scenes("train", 4), scenes("validation", 3), processor)
+    with pytest.raises(ConfigurationError, match=message):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    own = CaptionTrainer(
+        *(model, arguments(tmp_path, metric_for_best_model="mine", num_train_epochs=1), scenes("train", 4)),
+        *(scenes("validation", 3), processor),
+        compute_metrics=lambda prediction: {"mine": 2.5},
+    )
+    own.train()
+    assert own.state.best_metric == 2.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, not 0"),
+        ({"num_train_epochs": -1}, "num_train_epochs must be above 0, not -1"),
+        ({"learning_rate": -1e-5}, "learning_rate must be at least 0"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
+        ({"feature_dtype": "int8"}, "no feature_dtype 'int8'"),
+        ({"precision": "half"}, "no precision 'half'; there are: auto, bf16, fp16, fp32"),
+        ({"precision": "fp32", "bf16": True}, "bf16=True and precision='fp32' contradict"),
+        ({"num_beams": 0}, "num_beams"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_at_once(tmp_path, changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        arguments(tmp_path, **changes)
+
+
+def test_precision_suits_the_machine_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for amx, wanted, why in ((True, "bf16", "has AMX"), (False, "fp32", "without AMX")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+        args = arguments(tmp_path, precision="auto")
+        assert args.chosen_precision == wanted and why in args.why_precision
+        assert arguments(tmp_path, precision="fp32").chosen_precision == "fp32"
+    assert arguments(tmp_path, precision="bf16").why_precision == "as told"
+
+
+def test_a_gpu_without_bfloat16_scales_the_loss_of_fp16(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for supported, wanted in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda supported=supported, **_: supported)
+        assert _fastest_precision(use_cpu=False)[0] == wanted
+
+
+def test_bfloat16_trains_on_the_cpu_as_float32_does(tiny_captioner, tmp_path):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        model, processor = tiny_captioner()
+        args = arguments(tmp_path, precision=precision, max_steps=4, learning_rate=3e-3, save_strategy="no")
+        trainer = CaptionTrainer(model, args, scenes("train", 4), processing_class=processor)
+        trainer.train()
+        assert next(model.parameters()).dtype == torch.float32, "autocast leaves the weights as they are"
+        losses.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_the_recipe_of_the_original(tmp_path):
+    args = CaptionTrainingArguments.from_recipe("original-blip", str(tmp_path), num_train_epochs=1)
+    assert (args.prompt, args.learning_rate, args.weight_decay) == ("a picture of ", 1e-5, 0.05)
+    assert args.lr_scheduler_type == "cosine" and args.decoding.num_beams == 3 and args.num_train_epochs == 1
+    # The original's lengths count the start token and the prompt's three.
+    assert (args.decoding.min_new_tokens, args.decoding.max_new_tokens) == (5 - 4, 20 - 4)
+    assert RECIPES["original-blip"]["image_size"] == 384
+    with pytest.raises(ConfigurationError, match="no recipe 'blip'; there are: original-blip"):
+        CaptionTrainingArguments.from_recipe("blip")
+
+
+def test_label_smoothing_is_there_for_a_second_trainer(tiny_captioner, tmp_path):
+    args = arguments(tmp_path, label_smoothing_factor=0.2)
+    for _ in range(2):
+        model, processor = tiny_captioner()
+        CaptionTrainer(model, args, scenes("train", 4), processing_class=processor)
+    assert args.label_smoothing_factor == 0.2
 
 
 def test_loss_only_generates_nothing(tiny_captioner, tmp_path):

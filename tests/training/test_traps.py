@@ -36,6 +36,7 @@ def arguments(folder, **changes) -> CaptionTrainingArguments:
         "load_best_model_at_end": False,
         "disable_tqdm": True,
         "use_cpu": True,
+        "precision": "fp32",
     }
     return CaptionTrainingArguments(**{**settings, **changes})
 
