@@ -28,8 +28,8 @@ def make_trainer(output, base_folder, lora=False, **options) -> CaptionTrainer:
     ]
     arguments = CaptionTrainingArguments(
         str(output), num_train_epochs=2, per_device_train_batch_size=2, gradient_accumulation_steps=1,
-        gradient_checkpointing=False, learning_rate=1e-3, logging_steps=1, disable_tqdm=True, use_cpu=True, precision="fp32",
-        push_to_hub=True, hub_model_id=REPO, hub_token=TOKEN, **options,
+        gradient_checkpointing=False, learning_rate=1e-3, logging_steps=1, disable_tqdm=True, use_cpu=True,
+        precision="fp32", push_to_hub=True, hub_model_id=REPO, hub_token=TOKEN, **options,
     )  # fmt: skip
     model, processor = load_captioner(base_folder, lora=lora)
     return CaptionTrainer(model, arguments, BlipCaptionDataset(records), processing_class=processor)
