@@ -27,6 +27,8 @@ from .refine.safety import CircuitBreaker
 from .report.report import write_report
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
+from .training.checkpoints import find_checkpoint
+from .training.loading import make_ready
 from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
@@ -97,6 +99,7 @@ def finetune(
         ModelError, DataError, ConfigurationError: The parts cannot be used, or do not fit.
     """
     narrator = narrator or Silent()
+    find_checkpoint(folder, resume_from_checkpoint)  # refuses now what would be refused after the first scores
     folder = Path(args.output_dir or "captioner")
     fixer = None if refiner is None else as_refiner(refiner)
     captioner, processor = load_captioner(
@@ -116,7 +119,7 @@ def finetune(
     total, trained = count_parameters(trainer.model)
 
     if tell_plan:
-        for line in describe_plan(trainer):
+        for line in describe_plan(trainer.model, args, train.records):
             narrator.note(line)
 
     systems: dict[str, Evaluation] = {}
@@ -192,7 +195,10 @@ def plan_finetuning(
         **loading: Those of [`load_captioner`].
     """
     captioner, processor = load_captioner(model, **loading)
-    return describe_plan(CaptionTrainer(captioner, args, train, validation, processor))
+    make_ready(captioner, processor, args)
+    if validation is not None:
+        ensure_no_overlap(train.records, validation.records, allow_overlap=args.allow_overlap)
+    return describe_plan(captioner, args, train.records)
 
 
 def caption_images(
@@ -268,7 +274,8 @@ def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
         value = getattr(args, field.name, None)
         if field.init and field.name not in UNREPORTED and value != getattr(defaults, field.name, None):
             changed[field.name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
-    return changed
+    # "auto" is another precision on another machine.
+    return {**changed, "precision": args.chosen_precision}
 
 
 def _with_candidates(decoding: DecodingOptions, refiner) -> DecodingOptions:

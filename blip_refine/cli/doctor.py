@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,45 +10,79 @@ import typer
 
 from .output import output
 
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
 
 def doctor(
-    model: Annotated[str, typer.Option(help="A folder, an id on the Hub, or 'starter'.")] = "starter",
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="A folder, an id on the Hub, or 'starter'.")] = None,
     dataset: Annotated[str | None, typer.Option(help="What will be trained on, as in train.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
     images: Annotated[int | None, typer.Option(help="Only the first so many images of each split.")] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file of settings that train will be given.")] = None,
-    lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = False,
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = None,
+    dora: Annotated[bool | None, typer.Option("--dora/--no-dora", help="Train a DoRA adapter.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA).")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Published settings to start from: original-blip.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
 ) -> None:
-    """Look for the mistakes that spoil a training without an error message. Exit code 2 where there is one."""
-    from ..models.captioner import load_captioner
+    """Look for the mistakes that spoil a training without an error message. Exit code 2 where there is one.
+
+    Takes what train takes: --config, and any training argument (--freeze-vision, --prompt "a picture of ").
+    """
+    from ..models.captioner import STARTER, load_captioner
     from ..training.doctor import Check, check_captioner, check_machine, check_splits, examine
     from .arguments_from import parse_training_arguments
     from .data_options import load_split
     from .libraries import quieten_libraries
 
     quieten_libraries()
-    # All that `train` reads from such a file, so that one file serves both.
-    names = ("output", "train_images", "eval_images", "dora", "quantization", "merge", "image_size", "attention")
-    own: dict[str, Any] = {"model": None, "dataset": dataset, "data_dir": data_dir, "lora": None, "refiner": None}
-    own |= dict.fromkeys(names)
-    args, own = parse_training_arguments([], config, own)
-    source, adapter = own["dataset"], lora or bool(own["lora"])
+    own: dict[str, Any] = {
+        "model": model,
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "lora": lora,
+        "dora": dora,
+        "quantization": quantization,
+        "recipe": recipe,
+        "image_size": image_size,
+    }
+    # The rest of what `train` reads from such a file, so that one file serves both.
+    own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "attention", "refiner", "metrics"))
+    args, own = parse_training_arguments(context.args, config, own)
+    source, adapter = own["dataset"], "dora" if own["dora"] else bool(own["lora"])
     parts = {}
     if source:
-        for name in ("train", "validation", "test"):
-            required = name == "train"
-            parts[name] = load_split(source, name, data_dir=own["data_dir"], limit=images, required=required)
+        for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):
+            some = own[limit] if images is None else images
+            parts[name] = load_split(source, name, data_dir=own["data_dir"], limit=some, required=name == "train")
 
     def of_captioner():
         captioner, processor = load_captioner(
-            own["model"] or model, lora=adapter, quantization=own["quantization"], image_size=own["image_size"]
+            own["model"] or STARTER,
+            lora=adapter,
+            quantization=own["quantization"],
+            image_size=own["image_size"],
+            attention=own["attention"] or "sdpa",
         )
-        yield from check_captioner(captioner, processor, args, parts.get("train"), adapter)
+        yield from check_captioner(captioner, processor, args, parts.get("train"), bool(adapter))
 
     found = examine([check_machine, of_captioner, lambda: check_splits(parts)])
-    output.table(["check", "", "what was found"], [(check.name, check.status, check.message) for check in found])
+    for check in found:
+        output.line(f"{check.status:<8} {check.name:<24} {check.message}")
     errors: list[Check] = [check for check in found if check.status == "error"]
     output.result({"checks": [vars(check) for check in found], "errors": len(errors)})
     if errors:
+        output.line(f"{len(errors)} of {len(found)} checks failed.")
         raise typer.Exit(2)
-    output.next_command(f"blip-refine train --model {own['model'] or model} --dataset {source or 'scenes:everyday'}")
+    same: dict[str, object] = {
+        "--data-dir": data_dir,
+        "--config": config,
+        "--quantization": quantization,
+        "--recipe": recipe,
+    }
+    same["--image-size"] = image_size
+    options = [part for flag, value in same.items() if value is not None for part in (flag, str(value))]
+    options += [flag for flag, value in {"--lora": lora, "--dora": dora}.items() if value]
+    command = ["--model", own["model"] or STARTER, "--dataset", source or "scenes:everyday", *options, *context.args]
+    output.next_command(f"blip-refine train {shlex.join([*command, '--output', 'run'])}")

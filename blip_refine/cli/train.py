@@ -30,6 +30,7 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa or eager.")] = None,
     refiner: Annotated[str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ...")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Of the scores, separated by commas; all by default.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the output folder.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
@@ -59,6 +60,7 @@ def train(
         "image_size": image_size,
         "attention": attention,
         "refiner": refiner,
+        "metrics": metrics,
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
@@ -122,6 +124,7 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
         image_size=own["image_size"],
         attention=own["attention"] or "sdpa",
         refiner=own["refiner"],
+        metrics=[name.strip() for name in own["metrics"].split(",")] if own["metrics"] else None,
         resume_from_checkpoint=True if resume else None,
         narrator=output,
     )

@@ -142,8 +142,9 @@ class EvaluatingTrainer(Seq2SeqTrainer):
                     f"metric_for_best_model={wanted!r} cannot be computed in training: {scores.unavailable[wanted]}"
                 )
         elif self.compute_metrics is None:
-            near = difflib.get_close_matches(wanted, ("loss", "sacrebleu", *ALL_METRICS), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are loss, sacrebleu, {', '.join(ALL_METRICS)}."
+            known = {name.lower(): name for name in ("loss", "sacrebleu", *ALL_METRICS)}
+            near = difflib.get_close_matches(wanted.lower(), known, n=1)
+            hint = f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(known.values())}."
             raise ConfigurationError(f"There is no metric_for_best_model {wanted!r}; {hint}")
 
     def _score(self, records, captions: list[str]) -> dict[str, float]:
@@ -222,10 +223,9 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         dataset = self.eval_dataset if dataset is None else dataset
         if dataset is None:
             raise ConfigurationError("There is nothing to evaluate: give evaluate_coco a dataset.")
-        if self.train_dataset is not None:
-            self.overlap = ensure_no_overlap(
-                self.train_dataset.records, dataset.records, allow_overlap=self.args.allow_overlap
-            )
+        seen = self.images_seen()
+        if seen is not None:
+            self.overlap = ensure_no_overlap(seen, dataset.records, allow_overlap=self.args.allow_overlap)
         if not self.args.predict_with_generate:
             raise ConfigurationError("evaluate_coco generates captions, and loss_only is on.")
         self.predict(dataset, metric_key_prefix="test")

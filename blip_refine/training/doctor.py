@@ -16,11 +16,13 @@ from ..data.leakage import find_overlap
 from ..errors import BlipRefineError
 from ..metrics.java import find_java
 from ..models.adapters import attached_parameters
-from ..models.captioner import check_image_size
+from ..models.captioner import count_parameters
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
 from .arguments import CaptionTrainingArguments
-from .loading import make_collator
+from .loading import make_collator, make_ready
+from .memory import GIB, advise_on_memory, total_memory
+from .plan import estimate_step
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
 
@@ -72,7 +74,7 @@ def check_captioner(
     captioner = base_model(model)
     yield Check("family", "ok", family_of(model).title)
     try:
-        check_image_size(captioner, processor)
+        make_ready(model, processor, args)
         yield Check("image size", "ok", f"{captioner.config.vision_config.image_size} pixels in model and processor")
     except BlipRefineError as error:
         yield Check("image size", "error", str(error))
@@ -80,13 +82,24 @@ def check_captioner(
     attached = attached_parameters(model)
     if lora or attached:
         status = "ok" if attached else "error"
-        yield Check("adapter", status, f"{len(attached)} adapter weights are attached and trained")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        yield Check("trained parameters", "error", "nothing is trained: everything is frozen")
+        message = f"{len(attached)} adapter weights are attached and trained"
+        yield Check("adapter", status, message if attached else "an adapter was asked for, and none is attached")
+    total, trained = count_parameters(model)
+    share = f"{trained:,} of {total:,} ({100 * trained / total:.1f} %)"
+    yield Check("trained parameters", "ok" if trained else "error", share if trained else "everything is frozen")
     collator = make_collator(model, processor, args)
     yield from _check_text(captioner, processor, collator)
     if train is not None:
         yield from _check_batch(model, collator, train)
+        yield _check_memory(model, args, train)
+
+
+def _check_memory(model: Any, args: CaptionTrainingArguments, train: BlipCaptionDataset) -> Check:
+    estimate, there = estimate_step(model, args, train.records), total_memory()
+    if estimate.total > 0.9 * there:
+        advice = advise_on_memory(args, model)
+        return Check("memory", "warning", f"{estimate}, and there are {there / GIB:.1f} GiB. {advice}")
+    return Check("memory", "ok", f"{estimate}, of {there / GIB:.1f} GiB")
 
 
 def _check_text(captioner: Any, processor: Any, collator: Any) -> Iterator[Check]:
@@ -102,9 +115,16 @@ def _check_text(captioner: Any, processor: Any, collator: Any) -> Iterator[Check
     left = bool((mask[:, 0] == 0).any())
     told = getattr(processor.tokenizer, "padding_side", "right")
     note = "" if told == "right" else f" (the tokenizer says {told}, and is overruled)"
-    yield Check("padding side", "error" if left else "ok", ("left" if left else "right") + note)
-    masked = bool((labels == IGNORED).any()) and bool((labels != IGNORED).any())
-    yield Check("labels", "ok" if masked else "error", "start, prompt and padding are not predicted")
+    fault = "left: positions are counted from there, and every word would be moved"
+    yield Check("padding side", "error" if left else "ok", fault if left else f"right{note}")
+    predicted = labels != IGNORED
+    shown = bool((predicted & (mask == 0)).any()) if labels.shape == mask.shape else False
+    if not predicted.any():
+        yield Check("labels", "error", "no token of a caption is predicted: all labels are masked")
+    elif shown:
+        yield Check("labels", "error", "padding is predicted: its labels must be -100")
+    else:
+        yield Check("labels", "ok", "start, prompt and padding are not predicted")
 
 
 def _check_batch(model: Any, collator: Any, train: BlipCaptionDataset) -> Iterator[Check]:
@@ -114,11 +134,14 @@ def _check_batch(model: Any, collator: Any, train: BlipCaptionDataset) -> Iterat
     if broken:
         yield Check("images", "error", f"{broken[0]} cannot be decoded")
         return
+    items_in_batch = (batch["labels"] != IGNORED).sum()
+    if not items_in_batch:
+        return
     with torch.no_grad():
-        whole = model(**batch, loss_only=True)
-        doubled = model(**batch, loss_only=True, num_items_in_batch=2 * (batch["labels"] != IGNORED).sum())
-    unscaled = (batch["labels"] if _aligned(model) else batch["labels"][:, 1:]) != IGNORED
-    ratio = float(whole.loss / doubled.loss) * float(unscaled.sum()) / float((batch["labels"] != IGNORED).sum())
+        whole, doubled = (
+            model(**batch, loss_only=True, num_items_in_batch=times * items_in_batch).loss for times in (1, 2)
+        )
+    ratio = float(whole / doubled)
     scaled = abs(ratio - 2) < 1e-3
     yield Check(
         "accumulation",
@@ -127,11 +150,7 @@ def _check_batch(model: Any, collator: Any, train: BlipCaptionDataset) -> Iterat
         if scaled
         else f"the loss ignores num_items_in_batch (ratio {ratio:.3f}, 2 is right): gradients grow with accumulation",
     )
-    yield Check("loss", "ok" if torch.isfinite(whole.loss) else "error", f"{whole.loss.item():.3f} nats a token")
-
-
-def _aligned(model: Any) -> bool:
-    return not getattr(base_model(model).config, "use_decoder_only_language_model", True)
+    yield Check("loss", "ok" if torch.isfinite(whole) else "error", f"{whole.item():.3f} nats a token")
 
 
 def check_splits(parts: dict[str, BlipCaptionDataset | None]) -> Iterator[Check]:

@@ -18,8 +18,10 @@ from ..data.collator import CaptionCollator
 from ..data.dataset import FeatureDataset
 from ..data.preprocess import ImagePreprocessor
 from ..errors import ConfigurationError, DataError
+from ..models.captioner import check_image_size
 from ..models.families import base_model
 from ..models.features import VisionFeatures
+from ..models.freezing import freeze_first_layers, freeze_vision_encoder
 from .arguments import CaptionTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -116,6 +118,19 @@ class LoadingTrainer(Seq2SeqTrainer):
         if self._preprocessor is not None and pixels is not None and pixels.dtype == torch.uint8:
             inputs["pixel_values"] = self._preprocessor.normalize_tensor(pixels)
         return inputs
+
+
+def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> None:
+    """Check that a captioner and its processor fit each other, and freeze what is not to be trained, in place.
+
+    Raises:
+        ModelError: The processor makes pictures of another size than the model takes.
+        ConfigurationError: There are not so many layers as are to be frozen.
+    """
+    check_image_size(base_model(model), processor)
+    if args.freeze_vision:
+        freeze_vision_encoder(model)
+    freeze_first_layers(model, vision=args.freeze_vision_layers, text=args.freeze_text_layers)
 
 
 def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> CaptionCollator:

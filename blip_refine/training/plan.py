@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..data.fingerprint import fingerprint_records
 from ..models.captioner import count_parameters
 from ..models.families import family_of
-from .memory import estimate_memory
+from ..records import CaptionRecord
+from .arguments import CaptionTrainingArguments
+from .memory import MemoryEstimate, estimate_memory
 
 
-def describe_plan(trainer: Any) -> list[str]:
-    """The plan of a [`CaptionTrainer`] as lines of text.
+def captions_of_image(args: CaptionTrainingArguments, records: Sequence[CaptionRecord]) -> float:
+    """How many captions an image brings to a batch, on average."""
+    mean = sum(len(record.captions) for record in records) / len(records)
+    return mean if args.captions_per_image == "all" else min(mean, float(args.captions_per_image))
+
+
+def estimate_step(model: Any, args: CaptionTrainingArguments, records: Sequence[CaptionRecord]) -> MemoryEstimate:
+    """The memory of a training step with these arguments on these images; see [`estimate_memory`]."""
+    words = [len(text.split()) for record in records for text in record.captions]
+    return estimate_memory(
+        model,
+        images=args.per_device_train_batch_size,
+        captions_per_image=captions_of_image(args, records),
+        # A little over one token a word, with start and end.
+        caption_length=min(args.max_txt_len, math.ceil(1.3 * sum(words) / max(1, len(words))) + 4),
+        gradient_checkpointing=args.gradient_checkpointing,
+        half_precision=args.chosen_precision != "fp32",
+        cached_features=args.cache_vision_features,
+    )
+
+
+def describe_plan(model: Any, args: CaptionTrainingArguments, records: Sequence[CaptionRecord]) -> list[str]:
+    """What a [`CaptionTrainer`] would do, as lines of text.
 
     Args:
-        trainer ([`CaptionTrainer`]): With model, arguments and training set.
+        model (`nn.Module`): The captioner, frozen and adapted as it will be trained.
+        args ([`CaptionTrainingArguments`]): How it will be trained.
+        records (`Sequence[CaptionRecord]`): What it will be trained on.
 
     Returns:
         `list[str]`: Fingerprint of the data, trained parameters, optimizer steps, precision and estimated memory.
     """
-    args, records = trainer.args, trainer.train_dataset.records
-    total, trained = count_parameters(trainer.model)
+    total, trained = count_parameters(model)
     devices = max(1, args.world_size)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * devices
     an_epoch = math.ceil(len(records) / batch)
@@ -31,25 +56,12 @@ def describe_plan(trainer: Any) -> list[str]:
         parts.append(f"{args.gradient_accumulation_steps} accumulated")
     if devices > 1:
         parts.append(f"{devices} devices")
-    mean = sum(len(record.captions) for record in records) / len(records)
-    captions = mean if args.captions_per_image == "all" else min(mean, float(args.captions_per_image))
-    words = sum(len(text.split()) for record in records for text in record.captions)
-    estimate = estimate_memory(
-        trainer.model,
-        images=args.per_device_train_batch_size,
-        captions_per_image=captions,
-        # A little over one token a word, with start and end.
-        caption_length=min(args.max_txt_len, math.ceil(1.3 * words / max(1, mean * len(records))) + 4),
-        gradient_checkpointing=args.gradient_checkpointing,
-        half_precision=args.chosen_precision != "fp32",
-        cached_features=args.cache_vision_features,
-    )
     return [
         f"  fingerprint {fingerprint_records(records)}",
         f"  trained     {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %) of a "
-        f"{family_of(trainer.model).title} captioner",
+        f"{family_of(model).title} captioner",
         f"  steps       {steps}: {an_epoch} an epoch of {batch} images ({' x '.join(parts)}), each with "
-        f"{captions:.3g} captions",
+        f"{captions_of_image(args, records):.3g} captions",
         f"  precision   {args.chosen_precision}, {args.why_precision}",
-        f"  memory      {estimate}",
+        f"  memory      {estimate_step(model, args, records)}",
     ]

@@ -14,14 +14,13 @@ from ..data.leakage import ensure_no_overlap
 from ..data.preprocess import ImagePreprocessor
 from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..hub.trainer import HubPushMixin
-from ..models.captioner import base_model, check_image_size, freeze_vision_encoder
-from ..models.freezing import freeze_first_layers
+from ..models.captioner import base_model
 from .arguments import CaptionTrainingArguments
 from .base_comparison import ComparingTrainer
 from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
-from .loading import LoadingTrainer, augmented, make_collator
+from .loading import LoadingTrainer, augmented, make_collator, make_ready
 from .memory import advise_on_memory, is_out_of_memory
 from .optimization import set_learning_rates
 from .saving import SavingTrainer
@@ -58,7 +57,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
 
     Raises:
         LeakageError: Evaluation images are in the training set, and `allow_overlap` is off.
-        ConfigurationError: No processor was given.
+        ConfigurationError: No processor was given, or `metric_for_best_model` is unknown or cannot be computed here.
         ModelError: The processor makes pictures of another size than the model takes.
     """
 
@@ -80,10 +79,11 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             raise ConfigurationError("CaptionTrainer needs the processor: processing_class=processor.")
         if eval_dataset is None:
             args.eval_strategy, args.load_best_model_at_end = "no", False
-        check_image_size(base_model(model), processing_class)
-        if args.freeze_vision:
-            freeze_vision_encoder(model)
-        freeze_first_layers(model, vision=args.freeze_vision_layers, text=args.freeze_text_layers)
+        make_ready(model, processing_class, args)
+        # What a checkpoint was trained on before it came here, it has seen too.
+        self._seen_before = training_fingerprint(
+            getattr(base_model(model).config, "_name_or_path", None), getattr(model, "adapter_folder", None)
+        )
         self.overlap: list[Any] = []
         if train_dataset is not None and eval_dataset is not None:
             self.overlap = ensure_no_overlap(
@@ -110,6 +110,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         )
         # It would take the labels out of the batch and smooth over every position; the model does it right.
         self.label_smoother = None
+        self._check_metric()
         self._preprocessor = ImagePreprocessor.find(processing_class)
         self.test_dataset = test_dataset
         self.unreadable: dict[str, str] = {}
@@ -126,10 +127,9 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
 
         Raises:
             ConfigurationError: Memory ran out; the message says what to change, in the order of what it costs. Or
-                there is no whole checkpoint to resume from; or `metric_for_best_model` cannot be computed.
+                there is no whole checkpoint to resume from.
             ModelError: The checkpoint that was asked for is not whole.
         """
-        self._check_metric()
         checkpoint, passed_over = find_checkpoint(self.args.output_dir, resume_from_checkpoint)
         for sentence in passed_over:
             logger.warning(sentence)

@@ -1,0 +1,197 @@
+"""`blip-refine train`: every training argument as a flag or a line of a file, a plan first, and plain refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from blip_refine.cli.arguments_from import describe_fields, parse_training_arguments
+from blip_refine.cli.main import main
+from blip_refine.errors import ConfigurationError, SourceFormatError, SourceNotFoundError
+from blip_refine.training.arguments import CaptionTrainingArguments
+
+SMALL = ("--dataset", "scenes:everyday", "--train-images", "4", "--eval-images", "2")
+
+
+def call(capsys, *options) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *map(str, options)])
+    captured = capsys.readouterr()
+    return int(stopped.value.code or 0), captured.out, captured.err
+
+
+def parsed(flags=(), config=None, **own):
+    return parse_training_arguments([str(flag) for flag in flags], config, own)
+
+
+def settings(folder, **content):
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def changed_value(field):
+    """Another value than the default, of the kind that the field takes."""
+    special = {
+        "captions_per_image": "2", "augment": "light", "feature_dtype": "bfloat16", "precision": "fp32",
+        "eval_strategy": "steps", "save_strategy": "steps", "metric_for_best_model": "CIDEr", "energy_country": "DEU",
+        "prompt": "a picture of ", "output_dir": "elsewhere", "feature_cache_dir": "elsewhere", "report_to": "none",
+        "num_train_epochs": 2.5, "logging_steps": 7, "vision_learning_rate": 1e-6, "early_stopping_patience": 3,
+        "save_total_limit": 5, "layer_lr_decay": 0.9, "length_penalty": 0.5,
+    }  # fmt: skip
+    if field.name in special:
+        return special[field.name]
+    if isinstance(field.default, bool):
+        return not field.default
+    return field.default + 1 if isinstance(field.default, int) else 2 * field.default
+
+
+def test_every_training_argument_is_a_flag(capsys):
+    listed = {flag for flag, _, _ in describe_fields()}
+    assert listed == {f"--{field.name.replace('_', '-')}" for field in fields(CaptionTrainingArguments) if field.init}
+    code, out, _ = call(capsys, "--help-all")
+    assert code == 0 and all(f" {flag} " in out for flag in listed)
+
+
+OWN = [name for name in CaptionTrainingArguments.__dict__["__annotations__"]]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_each_of_ours_reaches_the_arguments_by_flag_and_by_file(name, tmp_path):
+    field = next(field for field in fields(CaptionTrainingArguments) if field.name == name)
+    needed = {
+        "cache_vision_features": {"freeze_vision": True},
+        "augment_flip_writing": {"augment": "standard"},
+        "augment_jitter_colors": {"augment": "standard"},
+        "eval_strategy": {"save_strategy": "steps", "eval_steps": 2, "save_steps": 2},
+        "save_strategy": {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2},
+    }.get(name, {})
+    value = changed_value(field)
+    more = [part for key, one in needed.items() for part in (f"--{key.replace('_', '-')}", one)]
+    if name == "remove_unused_columns":
+        with pytest.raises(ConfigurationError, match="remove_unused_columns"):
+            parsed(["--remove-unused-columns", "true"])
+        return
+    by_flag, _ = parsed([f"--{name.replace('_', '-')}", value, *more])
+    by_file, _ = parsed(config=settings(tmp_path, **{name: value}, **needed))
+    wanted = [] if name == "report_to" else value
+    assert getattr(by_flag, name) == getattr(by_file, name) == wanted
+
+
+def test_flags_win_over_the_file_and_the_file_over_a_recipe(tmp_path):
+    config = settings(tmp_path, learning_rate=2e-5, num_beams=2, dataset="flickr8k", recipe="original-blip", lora=True)
+    args, own = parsed(
+        ["--num-beams", 4], config, dataset=None, recipe=None, lora=None, image_size=None, model="mine", output=None
+    )
+    assert (args.num_beams, args.learning_rate, args.weight_decay) == (4, 2e-5, 0.05)
+    assert own == {"dataset": "flickr8k", "lora": True, "image_size": 384, "model": "mine", "output": None}
+    _, own = parsed((), config, dataset="coco", recipe=None, lora=False, image_size=224)
+    assert own == {"dataset": "coco", "lora": False, "image_size": 224}
+    args, _ = parsed(config=settings(tmp_path, **{"lr-scheduler-kwargs": {"num_cycles": 2}, "report_to": ["none"]}))
+    assert args.lr_scheduler_kwargs == {"num_cycles": 2} and args.report_to == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learnin-rate", "3"], "no option '--learnin-rate'. Did you mean --learning-rate?"),
+        (["--num_beam=3"], "Did you mean --num-beams?"),
+        (["--zzzz"], "no option '--zzzz'. See blip-refine train --help-all"),
+        (["--learning-rate", "fast"], "invalid float value: 'fast'"),
+        (["--precision", "half"], "no precision 'half'"),
+        (["--per-device-train-batch-size", "0"], "at least 1, not 0"),
+        (["--max-txt-len", "two"], "invalid int value"),
+        (["--load-best-model-at-end", "true", "--save-strategy", "steps"], "fit together"),
+        (["--recipe", "magic"], "no recipe 'magic'; there are: original-blip"),
+    ],
+)
+def test_bad_flags_are_refused_with_what_is_near(capsys, flags, message):
+    code, out, err = call(capsys, *SMALL, *flags)
+    assert code == 2 and message in err and "Traceback" not in err and not out
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("learnin_rate: 3", ConfigurationError, "no option 'learnin_rate'. Did you mean --learning-rate?"),
+        ("- learning_rate", SourceFormatError, "must hold lines like 'learning_rate: 5e-5'"),
+        ("a: [1", SourceFormatError, "is not YAML"),
+        ("learning_rate: fast", ConfigurationError, "invalid float value"),
+        (None, SourceNotFoundError, "no configuration file"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, content, error, message):
+    path = tmp_path / "settings.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(error, match=message.replace("?", r"\?")):
+        parsed(config=path, dataset=None)
+
+
+def test_the_plan_is_told_first_and_is_all_that_a_dry_run_does(capsys, tmp_path):
+    out_folder = tmp_path / "run"
+    flags = ["--num-train-epochs", 3, "--per-device-train-batch-size", 1, "--precision", "fp32", "--lora", "--dry-run"]
+    code, out, err = call(capsys, *SMALL, *flags, "--output", out_folder)
+    assert code == 0 and not out_folder.exists() and not out
+    lines = [line.strip() for line in err.splitlines()]
+    assert lines[lines.index("Plan") + 1] == "model       starter"
+    for beginning in (
+        "train       4 images, 20 captions",
+        "validation  2 images",
+        "fingerprint sha256:",
+        "steps       6: 2 an epoch of 2 images (1 a device x 2 accumulated), each with 5 captions",
+        "precision   fp32, as told",
+        "memory      about 0.0",
+    ):
+        assert any(line.startswith(beginning) for line in lines), beginning
+    (trained,) = [line for line in lines if line.startswith("trained")]
+    assert " of 5,5" in trained and "BLIP captioner" in trained
+    code, out, _ = call(capsys, *SMALL, *flags, "--json", "--quiet")
+    result = json.loads(out)
+    assert code == 0 and result["plan"] == {"train": 4, "validation": 2, "test": 2} and len(result["details"]) == 5
+
+
+def test_a_run_by_flags_and_file(capsys, tmp_path):
+    config = settings(
+        tmp_path, dataset="scenes:everyday", num_beams=1, max_new_tokens=6, max_steps=1, gradient_checkpointing=False
+    )
+    options = ("--config", config, "--train-images", 4, "--eval-images", 2, "--output", tmp_path / "run", "--lora")
+    code, out, err = call(capsys, *options, "--merge", "--save-strategy", "no", "--metrics", "Bleu,CIDEr")
+    assert code == 0, err
+    assert err.index("Plan") < err.index("fingerprint") < err.index("Before training") < err.index("After training")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["hyperparameters"]["max_steps"] == 1 and facts["decoding"]["num_beams"] == 1
+    assert facts["hyperparameters"]["precision"] in ("bf16", "fp32")
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "run" / "merged" / "model.safetensors").is_file()
+    assert "Next:" in out and "caption" in out
+    # What the run has trained on is no test for it.
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(tmp_path / "run"), "--dataset", "scenes:everyday", "--split", "train", "--images", "2"])
+    assert stopped.value.code == 2 and "in the training set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "--dataset flickr8k"),
+        ((*SMALL, "--resume", "--output", "{out}/none"), "no whole checkpoint"),
+        ((*SMALL, "--merge", "--output", "{out}/m"), "nothing to merge"),
+        ((*SMALL, "--model", "/no/such/model", "--output", "{out}/n"), "/no/such/model"),
+        (("--dataset", "/no/such/data"), "/no/such/data"),
+        ((*SMALL, "--image-size", "50", "--output", "{out}/i"), "multiple of the patch size"),
+        ((*SMALL, "--quantization", "3bit", "--output", "{out}/q"), "no quantisation '3bit'"),
+        ((*SMALL, "--attention", "flash", "--output", "{out}/a"), "no attention implementation 'flash'"),
+        ((*SMALL, "--cache-vision-features", "--output", "{out}/c"), "needs freeze_vision"),
+        (("--dataset", "scenes:everyday", "--train-images", "0"), "at least 1, not 0"),
+        ((*SMALL, "--metric-for-best-model", "cidderr", "--output", "{out}/b"), "did you mean 'CIDEr'"),
+        ((*SMALL, "--refiner", "magic", "--output", "{out}/r"), "magic"),
+        ((*SMALL, "--freeze-vision-layers", "99", "--output", "{out}/f"), "99"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_plainly(capsys, tmp_path, options, message):
+    code, _, err = call(capsys, *(option.format(out=tmp_path) for option in options))
+    assert code == 2 and message in err and "Traceback" not in err
