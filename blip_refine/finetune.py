@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .data.dataset import BlipCaptionDataset
-from .data.fingerprint import save_fingerprint
+from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
 from .errors import ConfigurationError
 from .evaluation.run_facts import RunFacts
@@ -32,7 +32,6 @@ from .training.loading import make_ready
 from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
-FINGERPRINT_FILE = "training_fingerprint.json"
 SYSTEMS = ("before", "after", "refined")
 UNREPORTED = ("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "deepspeed_plugin")
 
@@ -99,8 +98,8 @@ def finetune(
         ModelError, DataError, ConfigurationError: The parts cannot be used, or do not fit.
     """
     narrator = narrator or Silent()
-    find_checkpoint(folder, resume_from_checkpoint)  # refuses now what would be refused after the first scores
     folder = Path(args.output_dir or "captioner")
+    find_checkpoint(folder, resume_from_checkpoint)  # refuses now what would be refused after the first scores
     fixer = None if refiner is None else as_refiner(refiner)
     captioner, processor = load_captioner(
         model, lora=lora, image_size=image_size, attention=attention, quantization=quantization
@@ -114,7 +113,9 @@ def finetune(
     NarratedProgress.replace_default(trainer, narrator)
     overlap = list(trainer.overlap)
     if test is not None:
-        overlap += ensure_no_overlap(train.records, test.records, allow_overlap=args.allow_overlap)
+        seen = trainer.images_seen()
+        assert seen is not None  # there is a training set
+        overlap += ensure_no_overlap(seen, test.records, allow_overlap=args.allow_overlap)
     contaminated = bool(overlap)
     total, trained = count_parameters(trainer.model)
 
@@ -140,7 +141,6 @@ def finetune(
         merged = merge_adapter(load_captioner(folder)[0])
         merged.save_pretrained(folder / "merged")
         processor.save_pretrained(folder / "merged")
-    fingerprint = save_fingerprint(train.records, folder / FINGERPRINT_FILE)
     for image_id, reason in list(trainer.unreadable.items())[:3]:
         narrator.warning(f"The image {image_id} was left out: {reason}")
 
@@ -167,7 +167,7 @@ def finetune(
             for name, part in parts.items()
             if part is not None
         },
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_records(train.records),
         overlap=f"{len(overlap)} evaluation images are in the training set" if overlap else "none found",
         decoding=describe_decoding(args.decoding),
         hyperparameters=changed_arguments(args),

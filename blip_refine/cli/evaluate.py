@@ -26,10 +26,9 @@ def evaluate(
     allow_overlap: Annotated[bool, typer.Option(help="Score images that the model was trained on.")] = False,
 ) -> None:
     """Score a captioner on images that it was not trained on."""
-    from ..data.fingerprint import load_fingerprint
+    from ..data.fingerprint import training_fingerprint
     from ..data.leakage import ensure_no_overlap
     from ..evaluation.systems import CaptionedImage, evaluate_predictions, write_systems
-    from ..finetune import FINGERPRINT_FILE
     from ..models.decoding import DecodingOptions
     from ..pipeline import CaptionPipeline
     from .data_options import load_split
@@ -42,10 +41,10 @@ def evaluate(
     options = DecodingOptions.preset(decoding, **{name: value for name, value in changes.items() if value is not None})
     data = load_split(dataset, split, data_dir=data_dir, limit=images)
     assert data is not None
-    trained_on = Path(model) / FINGERPRINT_FILE
+    trained_on = training_fingerprint(model)
     overlap = []
-    if trained_on.is_file():
-        overlap = ensure_no_overlap(load_fingerprint(trained_on), data.records, allow_overlap=allow_overlap)
+    if trained_on is not None:
+        overlap = ensure_no_overlap(trained_on, data.records, allow_overlap=allow_overlap)
     else:
         output.note(f"{model} does not say what it was trained on: the check for training images is left out.")
     pipeline = CaptionPipeline.from_pretrained(model, decoding=options, batch_size=batch_size)

@@ -15,6 +15,8 @@ from ..records import CaptionRecord
 from .duplicates import ImageHash, hash_records
 
 FORMAT = "blip_refine.fingerprint/1"
+TRAINING_FINGERPRINT_FILE = "training_fingerprint.json"
+"""What a checkpoint was trained on, in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ class Fingerprint:
             hashes=tuple(hashes),
         )
 
+    def joined(self, other: Fingerprint) -> Fingerprint:
+        """The fingerprint of this and of what came before it: all the images that a model has seen."""
+        value = hashlib.sha256(f"{self.value} {other.value}".encode()).hexdigest()
+        return Fingerprint(
+            f"sha256:{value}", self.image_ids + other.image_ids, self.splits + other.splits, self.hashes + other.hashes
+        )
+
     def split_of_content(self) -> dict[str, str]:
         """Content hash to split: what `split_by_image(previous=...)` takes."""
         pairs = zip(self.hashes, self.splits, strict=True)
@@ -103,6 +112,28 @@ def save_fingerprint(records: Sequence[CaptionRecord] | Fingerprint, path: str |
         file.write(",\n".join(json.dumps(row) for row in rows))
         file.write("\n]}\n")
     return fingerprint.value
+
+
+def training_fingerprint(*checkpoints: str | os.PathLike | None) -> Fingerprint | None:
+    """What checkpoints say that they were trained on.
+
+    Args:
+        *checkpoints (`str` or `os.PathLike`, *optional*): Folders; a model and the adapter that lies over it. What is
+            no folder, or says nothing, is passed over.
+
+    Returns:
+        `Fingerprint`, *optional*: Of all of them; `None` where none says anything.
+
+    Raises:
+        SourceFormatError: What is there is no fingerprint.
+    """
+    found: Fingerprint | None = None
+    for folder in dict.fromkeys(str(checkpoint) for checkpoint in checkpoints if checkpoint):
+        path = Path(folder) / TRAINING_FINGERPRINT_FILE
+        if path.is_file():
+            one = load_fingerprint(path)
+            found = one if found is None else found.joined(one)
+    return found
 
 
 def load_fingerprint(path: str | os.PathLike) -> Fingerprint:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ConfigurationError, LeakageError
+from ..errors import ConfigurationError, ImageDecodeError, LeakageError
 from ..records import CaptionRecord
-from .duplicates import find_duplicate_pairs, hash_records
+from .duplicates import content_hash, find_duplicate_pairs, hash_records
 from .fingerprint import Fingerprint
 
 
@@ -91,13 +91,46 @@ def ensure_no_overlap(
     return overlap
 
 
-def _ids_and_hashes(data: Sequence[CaptionRecord] | Fingerprint, near_duplicates: bool):
-    if isinstance(data, Fingerprint):
-        return data.image_ids, data.hashes
+def images_seen(train: Sequence[CaptionRecord] | None, before: Fingerprint | None = None) -> Fingerprint | None:
+    """All the images that a model has been trained on.
+
+    Args:
+        train (`Sequence[CaptionRecord]`, *optional*): What it is trained on now. What cannot be read is passed over:
+            it is not trained on either.
+        before (`Fingerprint`, *optional*): What its checkpoint was trained on, see `training_fingerprint`.
+
+    Raises:
+        ConfigurationError: The images of a stream that can only be read from its start.
+    """
+    if train is None:
+        return before
+    _check_records(train)
+    try:
+        now = Fingerprint.of(train)
+    except ImageDecodeError:
+        now = Fingerprint.of([record for record in train if _can_be_read(record)])
+    return now if before is None else now.joined(before)
+
+
+def _can_be_read(record: CaptionRecord) -> bool:
+    try:
+        content_hash(getattr(record.image, "image", record.image))
+    except ImageDecodeError:
+        return False
+    return True
+
+
+def _check_records(data: object) -> None:
     if callable(data):  # `ShardedCaptionStream.records`
         raise ConfigurationError(
             "The images of a stream that can only be read from its start cannot be compared with those of an "
             "evaluation beforehand. Evaluate in another process, with evaluation images prepared together with the "
             "training images (blip-refine prepare), or train from a BlipCaptionDataset or a CaptionStream."
         )
+
+
+def _ids_and_hashes(data: Sequence[CaptionRecord] | Fingerprint, near_duplicates: bool):
+    if isinstance(data, Fingerprint):
+        return data.image_ids, data.hashes
+    _check_records(data)
     return [record.image_id for record in data], hash_records(data, perceptual=near_duplicates)

@@ -298,6 +298,8 @@ def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple
     check_image_size(model, processor)
     if freeze_vision:
         freeze_vision_encoder(wrapped)
+    # `config._name_or_path` is the base's: this says where the adapter, and what it was trained on, is to be found.
+    wrapped.adapter_folder = str(place)
     return wrapped.eval(), processor
 
 

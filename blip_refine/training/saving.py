@@ -9,6 +9,8 @@ from typing import Any
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from ..data.fingerprint import TRAINING_FINGERPRINT_FILE, Fingerprint, save_fingerprint
+from ..data.leakage import images_seen
 from .checkpoints import INCOMPLETE, publish
 from .throughput import Throughput
 
@@ -17,6 +19,7 @@ class SavingTrainer(Seq2SeqTrainer):
     """The part of [`CaptionTrainer`] that saves."""
 
     _saving: bool
+    _seen_before: Fingerprint | None
     _throughput: Throughput
 
     def _get_output_dir(self, trial=None) -> str:
@@ -56,6 +59,15 @@ class SavingTrainer(Seq2SeqTrainer):
         self.processing_class.save_pretrained(folder)
         # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
         Path(folder, "training_args.bin").unlink(missing_ok=True)
+        # Whoever evaluates or trains this checkpoint on is to know what it has seen.
+        if not callable(getattr(self.train_dataset, "records", None)):
+            seen = self.images_seen()
+            if seen is not None:
+                save_fingerprint(seen, Path(folder, TRAINING_FINGERPRINT_FILE))
+
+    def images_seen(self) -> Fingerprint | None:
+        """All the images that the model was trained on: those of the training set, and what its checkpoint names."""
+        return images_seen(getattr(self.train_dataset, "records", None), self._seen_before)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """As in `Trainer`, for what is really missing: a weight that is tied to another is stored once."""

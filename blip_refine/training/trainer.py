@@ -10,7 +10,8 @@ from torch import nn
 from transformers import EarlyStoppingCallback
 
 from ..data.dataset import BlipCaptionDataset, FeatureDataset
-from ..data.leakage import ensure_no_overlap
+from ..data.fingerprint import training_fingerprint
+from ..data.leakage import ensure_no_overlap, images_seen
 from ..data.preprocess import ImagePreprocessor
 from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..hub.trainer import HubPushMixin
@@ -85,10 +86,9 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             getattr(base_model(model).config, "_name_or_path", None), getattr(model, "adapter_folder", None)
         )
         self.overlap: list[Any] = []
-        if train_dataset is not None and eval_dataset is not None:
-            self.overlap = ensure_no_overlap(
-                train_dataset.records, eval_dataset.records, allow_overlap=args.allow_overlap
-            )
+        seen = images_seen(getattr(train_dataset, "records", None), self._seen_before) if eval_dataset else None
+        if seen is not None:
+            self.overlap = ensure_no_overlap(seen, eval_dataset.records, allow_overlap=args.allow_overlap)
         if args.augmentation is not None and train_dataset is not None:
             train_dataset = augmented(train_dataset, args.augmentation)
         collator = data_collator or make_collator(model, processing_class, args)

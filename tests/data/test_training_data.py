@@ -1,8 +1,9 @@
-"""What training makes of data: pixels by the fast way, augmentation by name, streams."""
+"""What training makes of data: pixels by the fast way, augmentation by name, streams, and what it has seen."""
 
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from torch.utils.data import DataLoader
 from blip_refine.data.augment import Augmentation, load_augmentation
 from blip_refine.data.collator import CaptionCollator
 from blip_refine.data.dataset import BlipCaptionDataset
+from blip_refine.data.fingerprint import training_fingerprint
 from blip_refine.data.images import load_image
+from blip_refine.data.leakage import images_seen
 from blip_refine.data.preprocess import ImagePreprocessor
+from blip_refine.data.sources.scenes import load_scenes
 from blip_refine.data.streaming import CaptionStream, ShardedCaptionStream
-from blip_refine.errors import ConfigurationError
+from blip_refine.errors import ConfigurationError, LeakageError
 from blip_refine.inputs import ImageSource
+from blip_refine.models.captioner import load_captioner
 from blip_refine.pipeline import CaptionPipeline
 from blip_refine.records import CaptionRecord
 from blip_refine.training.trainer import CaptionTrainer
@@ -219,3 +224,53 @@ def test_streams_augment_too():
     ):
         sizes = [item["image"].size for batch in DataLoader(stream, batch_size=2, collate_fn=list) for item in batch]
         assert len(sizes) == 4 and any(size != (96, 96) for size in sizes)
+
+
+# What a checkpoint has seen
+
+
+def test_a_checkpoint_says_what_it_was_trained_on_and_is_held_to_it(tiny_captioner, tmp_path):
+    model, processor = tiny_captioner()
+    first = scenes("train", 4)
+    trainer = CaptionTrainer(model, arguments(tmp_path / "one", num_train_epochs=1), first, processing_class=processor)
+    trainer.train()
+    checkpoint = next((tmp_path / "one").glob("checkpoint-*"))
+    assert training_fingerprint(checkpoint).image_ids == tuple(record.image_id for record in first.records)
+
+    # Trained on with other images, and evaluated on those that the checkpoint knows.
+    second = BlipCaptionDataset(load_scenes(split="train", count=8)[4:])
+    seen = BlipCaptionDataset([replace(first.records[2], image_id="renamed"), *scenes("test", 2).records])
+    model, processor = load_captioner(checkpoint)
+    with pytest.raises(LeakageError, match="'renamed' is 'everyday-train-00002'"):
+        CaptionTrainer(model, arguments(tmp_path / "two"), second, seen, processor)
+    with pytest.raises(LeakageError, match="'renamed'"):
+        CaptionTrainer(model, arguments(tmp_path / "two"), processing_class=processor).evaluate_coco(seen)
+    allowed = CaptionTrainer(model, arguments(tmp_path / "two", allow_overlap=True), second, seen, processor)
+    assert allowed.overlap and allowed.evaluate_coco(metrics=["Bleu"]).contaminated
+
+    # What is saved now has seen both.
+    allowed.save_model(str(tmp_path / "both"))
+    assert len(training_fingerprint(tmp_path / "both")) == 8
+    assert training_fingerprint(tmp_path / "both", None, tmp_path / "nowhere", checkpoint) is not None
+
+
+def test_an_adapter_is_held_to_what_it_and_its_base_have_seen(tiny_captioner, tmp_path):
+    model, processor = tiny_captioner()
+    base = CaptionTrainer(model, arguments(tmp_path / "base"), scenes("train", 2), processing_class=processor)
+    base.save_model()
+    model, processor = load_captioner(tmp_path / "base", lora=True)
+    other = BlipCaptionDataset(load_scenes(split="train", count=4)[2:])
+    CaptionTrainer(model, arguments(tmp_path / "lora"), other, processing_class=processor).save_model()
+    model, processor = load_captioner(tmp_path / "lora")
+    for known in ("everyday-train-00001", "everyday-train-00003"):
+        record = next(record for record in load_scenes(split="train", count=4) if record.image_id == known)
+        with pytest.raises(LeakageError, match=known):
+            CaptionTrainer(
+                model, arguments(tmp_path), eval_dataset=BlipCaptionDataset([record]), processing_class=processor
+            )
+
+
+def test_images_that_cannot_be_read_are_not_seen(tmp_path):
+    records = [*scenes("train", 2).records, CaptionRecord(str(tmp_path / "gone.jpg"), ("a photo",), "gone")]
+    assert images_seen(records).image_ids == tuple(record.image_id for record in records[:2])
+    assert images_seen(None) is None
