@@ -3,7 +3,8 @@
 ```
 BlipRefineError                    anything this library refuses; the command line prints it plainly and exits with 2
 ├── ConfigurationError             an option, a name or a combination of options that cannot be
-│   └── MissingExtraError          an optional package is needed; the message quotes the `pip install` line
+│   ├── MissingExtraError          an optional package is needed; the message quotes the `pip install` line
+│   └── SplitNotFoundError         a data set has no split of that name
 ├── DataError                      captions or images cannot be used
 │   ├── SourceNotFoundError        a file, folder, dataset or model is not where it was looked for
 │   ├── SourceFormatError          a file is there, and is not what it should be (wrong header, broken row)
@@ -39,6 +40,10 @@ class MissingExtraError(ConfigurationError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str):
         self.package, self.extra = package, extra
         super().__init__(f"`{package}` is needed to {purpose}: pip install 'blip_refine[{extra}]'")
+
+
+class SplitNotFoundError(ConfigurationError):
+    """A data set has no split of that name."""
 
 
 class DataError(BlipRefineError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, DataError
+from ..errors import ConfigurationError, DataError, SplitNotFoundError
 
 if TYPE_CHECKING:
     from ..data.dataset import BlipCaptionDataset
@@ -26,7 +26,7 @@ def load_split(
         split (`str`): "train", "validation" or "test".
         data_dir (`str`, *optional*): Where its files are.
         limit (`int`, *optional*): Only the first so many images.
-        required (`bool`, defaults to `True`): Refuse an empty split; else an empty one is `None`.
+        required (`bool`, defaults to `True`): Refuse a split that is empty or not there; else it is `None`.
         columns (`dict`, *optional*): Further options of the source.
     """
     from ..data.dataset import BlipCaptionDataset
@@ -34,7 +34,12 @@ def load_split(
 
     if limit is not None and limit < 1:
         raise ConfigurationError(f"The number of images must be at least 1, not {limit}.")
-    records = load_source(source, split=split, data_dir=data_dir, **(columns or {}))[:limit]
+    try:
+        records = load_source(source, split=split, data_dir=data_dir, **(columns or {}))[:limit]
+    except SplitNotFoundError:
+        if required:
+            raise
+        return None
     if not records:
         if required:
             raise DataError(f"{source} has no images in its {split} split.")

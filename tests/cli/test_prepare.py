@@ -99,3 +99,23 @@ def test_a_list_of_urls_is_downloaded(tmp_path, capsys):
 def test_bad_input_is_one_plain_sentence(arguments, message, tmp_path, capsys):
     code, _, err = run(capsys, "prepare", *arguments, "-o", tmp_path / "out")
     assert code == 2 and message in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_source_without_a_validation_split_can_be_trained_on(photos, capsys):
+    from blip_refine.cli.data_options import load_split
+    from blip_refine.errors import SplitNotFoundError
+
+    folder = photos.parent / "two"
+    for split, numbers in (("train", range(5)), ("test", range(5, 8))):
+        (folder / split).mkdir(parents=True)
+        for n in numbers:
+            for suffix in ("jpg", "txt"):
+                (photos / f"{n}.{suffix}").rename(folder / split / f"{n}.{suffix}")
+    sizes = {
+        name: part and len(part)
+        for name in ("train", "validation", "test")
+        for part in [load_split(str(folder), name, data_dir=None, limit=None, required=name == "train")]
+    }
+    assert sizes == {"train": 5, "validation": None, "test": 3}
+    with pytest.raises(SplitNotFoundError, match="no split 'validation'"):
+        load_split(str(folder), "validation", data_dir=None, limit=None)

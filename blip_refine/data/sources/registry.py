@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
+from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError, SplitNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
@@ -299,7 +299,7 @@ def _take_split(
     own = sorted({record.split for record in records if record.split is not None})
     if ratios is None and own:
         if wanted not in own:
-            raise ConfigurationError(
+            raise SplitNotFoundError(
                 f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
                 "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
             )
