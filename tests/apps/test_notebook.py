@@ -17,7 +17,11 @@ def test_the_tour_runs_from_top_to_bottom(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     monkeypatch.setenv("BLIP_REFINE_TOUR_RUN", str(tmp_path / "tour-run"))
+    monkeypatch.setenv("BLIP_REFINE_TOUR_SMOKE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Nothing of whoever runs this: no start-up files, no history, no other kernel of the same name.
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
@@ -27,7 +31,12 @@ def test_the_tour_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert (run / "report" / "index.html").is_file() and (run / "README.md").is_file()
     systems = json.loads((run / "coco_metrics.json").read_text())["systems"]
     assert list(systems) == ["before", "after", "refined"]
-    assert systems["after"]["CIDEr"] > 2 * systems["before"]["CIDEr"], "fine-tuning helps, and by much"
+    # So little training makes no captions of use (the demonstration's test looks at those), but it does train.
+    log = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    losses = [row["loss"] for row in log if "loss" in row]
+    assert losses[-1] < losses[0] / 1.5
+    kept = json.loads((run / "coco_metrics.json").read_text())
+    assert len(kept["comparisons"]) == 9 and (run / "error_analysis.json").is_file()
 
 
 def test_it_is_kept_without_outputs():
