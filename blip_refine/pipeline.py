@@ -138,7 +138,7 @@ class CaptionPipeline:
         self.refiner_timeout = refiner_timeout
         self.name = str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
         self.breaker = CircuitBreaker()
-        self._preprocess = _preprocessor(processor)
+        self._preprocess = ImagePreprocessor.find(processor)
 
     @classmethod
     def from_pretrained(
@@ -407,14 +407,6 @@ def weights_fingerprint(model: nn.Module) -> str:
             continue
         digest.update(flat[::step][:256].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _preprocessor(processor: Any) -> ImagePreprocessor | None:
-    """The fast way from a file to pixels where the processor's own way is a simple one; `None` to use its own."""
-    try:
-        return ImagePreprocessor.from_processor(processor)
-    except ConfigurationError:
-        return None
 
 
 def _without_skipped(
