@@ -16,6 +16,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,11 @@ from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
 
 CAPTIONS, LENGTH = 5, 16
+
+
+def processor_name() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 class PeakMemory:
@@ -74,76 +80,115 @@ def make_batch(images: int, size: int, config: BlipConfig, device: torch.device)
     return {name: value.to(device) for name, value in {**batch, "labels": labels}.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=12, help="12 is BLIP-base; fewer for a quick look")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+class Sides:
+    """Stock and ours, from the same weights, over the same images and captions."""
 
-    config = BlipConfig(
-        vision_config={"image_size": 384, "num_hidden_layers": options.layers},
-        text_config={
-            "num_hidden_layers": options.layers,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        },
-    )
-    torch.manual_seed(0)
-    stock = transformers.BlipForConditionalGeneration(config).to(device).train()
-    ours = BlipForConditionalGeneration(config).to(device).train()
-    ours.load_state_dict(stock.state_dict())
-    use_attention(ours)
-    batch = make_batch(options.images, 384, config, device)
-    counts = torch.full((options.images,), CAPTIONS)
-    repeated = {**batch, "pixel_values": batch["pixel_values"].repeat_interleave(CAPTIONS, 0)}
-    with torch.no_grad():
-        states = ours.eval().vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
-    ours.train()
-    text = {name: value for name, value in batch.items() if name != "pixel_values"}
+    NAMES = ("stock", "ours", "stock, frozen encoder", "ours, frozen encoder, cached features")
 
-    steps = {
-        "stock": (stock, lambda: stock(**repeated).loss),
-        "ours": (ours, lambda: ours(**batch, caption_counts=counts, loss_only=True).loss),
-        "stock, frozen encoder": (stock, lambda: stock(**repeated).loss),
-        "ours, frozen encoder, cached features": (
-            ours,
-            lambda: ours(**text, image_states=states, caption_counts=counts, loss_only=True).loss,
-        ),
-    }
+    def __init__(self, options: argparse.Namespace, names: tuple[str, ...] = NAMES):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.autocast = options.precision == "bf16"
+        config = BlipConfig(
+            # The default range of 1e-10 makes activations so small that processors compute with them many times
+            # slower.
+            vision_config={"image_size": 384, "num_hidden_layers": options.layers, "initializer_range": 0.02},
+            text_config={
+                "num_hidden_layers": options.layers,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+            },
+        )
+        self.models = {}
+        for kind, model_class in (
+            ("stock", transformers.BlipForConditionalGeneration),
+            ("ours", BlipForConditionalGeneration),
+        ):
+            if any(name.startswith(kind) for name in names):
+                torch.manual_seed(0)
+                self.models[kind] = model_class(config).to(self.device).train()
+        if "ours" in self.models:
+            use_attention(self.models["ours"])
+        self.batch = make_batch(options.images, 384, config, self.device)
+        self.counts = torch.full((options.images,), CAPTIONS)
+        self.repeated = {**self.batch, "pixel_values": self.batch["pixel_values"].repeat_interleave(CAPTIONS, 0)}
+        if self.NAMES[3] in names:
+            with torch.no_grad():
+                states = self.models["ours"].vision_model(pixel_values=self.batch["pixel_values"]).last_hidden_state
+            text = {name: value for name, value in self.batch.items() if name != "pixel_values"}
+            self.cached = {**text, "image_states": states}
 
-    def run(name: str) -> tuple[float, int]:
-        model, loss_of = steps[name]
+    def loss(self, name: str) -> torch.Tensor:
+        model = self.models[name.partition(",")[0]]
+        if name.startswith("stock"):
+            return model(**self.repeated).loss
+        return model(
+            **(self.cached if "cached" in name else self.batch), caption_counts=self.counts, loss_only=True
+        ).loss
+
+    def run(self, name: str) -> tuple[float, int]:
+        """One forward and backward pass: seconds, and the most bytes above weights and gradients."""
+        model = self.models[name.partition(",")[0]]
         model.vision_model.requires_grad_("frozen" not in name)
         for parameter in model.parameters():
             # Gradients are there before and after: what is measured lies above weights and gradients.
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         with PeakMemory() as memory:
             begun = time.perf_counter()
-            loss_of().backward()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                loss = self.loss(name)
+            loss.backward()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - begun
         return seconds, memory.bytes
 
-    def gradient(model) -> torch.Tensor:
-        return torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+    def gradient(self, name: str) -> torch.Tensor:
+        parameters = self.models[name].parameters()
+        return torch.cat([p.grad.flatten().double() for p in parameters if p.grad is not None])
 
-    run("stock"), run("ours")
-    difference = ((gradient(ours) - gradient(stock)).norm() / gradient(stock).norm()).item()
-    measured: dict[str, list[tuple[float, int]]] = {name: [] for name in steps}
+
+def peak_in_a_fresh_process(name: str) -> int:
+    """Bytes of one step of one side. What a process has freed stays with it and hides what the next step takes."""
+    command = [sys.executable, *sys.argv, "--memory-of", name]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=12, help="12 is BLIP-base; fewer for a quick look")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: by autocast, both sides")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--memory-of", choices=Sides.NAMES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.memory_of:
+        print(Sides(options, (options.memory_of,)).run(options.memory_of)[1])
+        return
+
+    sides = Sides(options)
+    sides.run("stock"), sides.run("ours")
+    reference = sides.gradient("stock")
+    difference = ((sides.gradient("ours") - reference).norm() / reference.norm()).item()
+    del reference
+    measured: dict[str, list[tuple[float, int]]] = {name: [] for name in sides.NAMES}
     for _ in range(options.repeats):
-        for name in steps:
-            measured[name].append(run(name))
+        for name in sides.NAMES:
+            measured[name].append(sides.run(name))
+    if torch.cuda.is_available():
+        memory = {name: statistics.median(value for _, value in rows) for name, rows in measured.items()}
+    else:
+        memory = {name: peak_in_a_fresh_process(name) for name in sides.NAMES}
     captions = options.images * CAPTIONS
     rows = {
         name: {
             "seconds_median": statistics.median(seconds for seconds, _ in values),
             "seconds_all": [round(seconds, 3) for seconds, _ in values],
             "captions_per_second": captions / statistics.median(seconds for seconds, _ in values),
-            "peak_bytes_above_weights_and_gradients": statistics.median(memory for _, memory in values),
+            "peak_bytes_above_weights_and_gradients": memory[name],
         }
         for name, values in measured.items()
     }
@@ -169,11 +214,11 @@ def main() -> None:
             "tokens": LENGTH,
             "layers": options.layers,
             "image_size": 384,
-            "dtype": "float32",
+            "precision": options.precision,
             "repeats": options.repeats,
         },
         "machine": {
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "load_average_at_end": os.getloadavg(),
