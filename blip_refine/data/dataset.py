@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -91,10 +90,10 @@ class BlipCaptionDataset(Dataset):
         """The same images, read in another way.
 
         Args:
-            **changes: `transform`, `augment` or `image_size`, as arguments of [`RecordReader`].
+            **changes: `transform`, `augment` or `image_size`; see the class.
         """
         changed = copy.copy(self)
-        changed.reader = replace(self.reader, **changes)
+        changed.reader = self.reader.with_changes(**changes)
         return changed
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ImageDecodeError
@@ -42,8 +42,16 @@ class RecordReader:
         Raises:
             ConfigurationError: There is no augmentation of that name.
         """
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        return cls(transform, load_augmentation(augment), size)
+        return cls().with_changes(transform=transform, augment=augment, image_size=image_size)
+
+    def with_changes(self, **changes: Any) -> RecordReader:
+        """The same with other settings, as people write them; see `make`."""
+        if "augment" in changes:
+            changes["augment"] = load_augmentation(changes["augment"])
+        size = changes.get("image_size")
+        if isinstance(size, int):
+            changes["image_size"] = (size, size)
+        return replace(self, **changes)
 
     @property
     def changes_pictures(self) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -244,7 +243,7 @@ class ShardedCaptionStream(IterableDataset):
     def with_changes(self, **changes: Any) -> ShardedCaptionStream:
         """The same stream, with pictures read in another way; see [`BlipCaptionDataset.with_changes`]."""
         changed = copy.copy(self)
-        changed.reader = replace(self.reader, **changes)
+        changed.reader = self.reader.with_changes(**changes)
         return changed
 
     @property

@@ -86,9 +86,10 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             getattr(base_model(model).config, "_name_or_path", None), getattr(model, "adapter_folder", None)
         )
         self.overlap: list[Any] = []
-        seen = images_seen(getattr(train_dataset, "records", None), self._seen_before) if eval_dataset else None
-        if seen is not None:
-            self.overlap = ensure_no_overlap(seen, eval_dataset.records, allow_overlap=args.allow_overlap)
+        if eval_dataset is not None:
+            seen = images_seen(getattr(train_dataset, "records", None), self._seen_before)
+            if seen is not None:
+                self.overlap = ensure_no_overlap(seen, eval_dataset.records, allow_overlap=args.allow_overlap)
         if args.augmentation is not None and train_dataset is not None:
             train_dataset = augmented(train_dataset, args.augmentation)
         collator = data_collator or make_collator(model, processing_class, args)

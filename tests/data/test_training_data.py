@@ -134,6 +134,9 @@ def test_augment_is_an_argument_by_name(tmp_path):
     data = BlipCaptionDataset.from_source("scenes:everyday", split="train", count=6, augment="standard")
     assert any(data[place]["image"].size != plain[place]["image"].size for place in range(6))
     assert not plain.reader.changes_pictures and data.reader.changes_pictures
+    changed = plain.with_changes(augment="light", image_size=32)
+    assert changed.reader.augment == load_augmentation("light") and changed.reader.image_size == (32, 32)
+    assert plain.reader.augment is None and changed.with_changes(augment=None).reader.augment is None
     with pytest.raises(ConfigurationError, match="no augmentation 'strong'"):
         BlipCaptionDataset(plain.records, augment="strong")
     with pytest.raises(ConfigurationError, match="has no 'zoom'"):
