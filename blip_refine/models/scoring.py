@@ -126,8 +126,8 @@ def score_without_image(
     captioner = unwrap(model)
     if not _is_blip(captioner):
         empty = _empty_image(captioner)
-        (found,) = _score_by_language_model(captioner, processor, empty, [texts], prompt, False, batch_size)
-        return [replace(one, log_prob_without_image=one.log_prob) for one in found]
+        (scores,) = _score_by_language_model(captioner, processor, empty, [texts], prompt, False, batch_size)
+        return [replace(one, log_prob_without_image=one.log_prob) for one in scores]
     start = [captioner.config.text_config.bos_token_id, *prompt_tokens(processor, prompt)]
     rows = _tokens(captioner, processor, texts, start)
     if not rows:
