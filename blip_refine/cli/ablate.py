@@ -51,7 +51,7 @@ def ablate(
     quieten_libraries()
     data = load_split(dataset, split, data_dir=data_dir, limit=images)
     assert data is not None
-    output.note(f"{len(cells)} ways of captioning {len(data)} images.")
+    output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
     def captioner(preset: str):
         pipeline = CaptionPipeline.from_pretrained(model, decoding=preset, batch_size=batch_size)
@@ -97,8 +97,12 @@ def _print(found: Ablation) -> None:
             ]
         )
     columns = ["", found.metric, "difference", "p", "ms", "tokens", "$/1000", "changed"]
-    title = f"{len(found.comparison.references)} images; ms, tokens and cost are for one image"
+    title = f"{_count(len(found.comparison.references), 'image')}; ms, tokens and cost are for one image"
     output.table(columns, rows, title=title)
     output.line("* no other way is both at least as good and at least as fast.")
     for metric, reason in found.comparison.scores[found.comparison.systems[0]].unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

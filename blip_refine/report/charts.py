@@ -80,7 +80,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def _frame(body: Iterable[str], title: str, description: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'<svg class="{"chart wide" if width == WIDTH else "chart"}" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(title)}. {escape(description)}">{"".join(body)}</svg>'
     )
 
@@ -168,7 +168,7 @@ def interval_chart(bars: Sequence[Bar], title: str, digits: int = 3, zero: bool 
     names = [bar.name if len(bar.name) <= 22 else bar.name[:21] + "…" for bar in bars]
     values = [f"{bar.value:.{digits}f} {bar.note}".strip() for bar in bars]
     # As wide as the longest text needs, at about 6.6 units a letter; the marks get the rest.
-    left = min(22 + 6.6 * max(len(name) for name in names), 150)
+    left = min(22 + 6.8 * max(len(name) for name in names), 172)
     right = min(22 + 6.6 * max(len(value) for value in values), 110)
     row, width = 30, 400
     ends = [end for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None]

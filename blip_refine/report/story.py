@@ -11,6 +11,9 @@ from .results import RunResults, SystemScores, is_number
 SIGNIFICANCE = 0.05
 """A difference counts where its corrected p-value is below this."""
 
+FEW = 3
+"""Up to so many systems are told one after the other, as a story; of more, the best is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -21,7 +24,8 @@ class Tile:
         metric (`str`): The metric shown.
         value (`float`): Its corpus score.
         interval (`tuple[float, float]`, *optional*): 95 % bootstrap interval of the score.
-        baseline (`str`, *optional*): The system it is compared with: the one before it.
+        baseline (`str`, *optional*): The system it is compared with: the one before it, or the last
+            before it that it was tested against.
         difference (`float`, *optional*): Score minus the baseline's score.
         difference_interval (`tuple[float, float]`, *optional*): Paired 95 % interval of the difference.
         verdict (`str`, *optional*): "better", "worse" or "no clear difference"; `None` where it was not tested.
@@ -57,16 +61,19 @@ def comparison_of(run: RunResults, system: str, baseline: str, metric: str) -> M
 
 
 def tiles(run: RunResults) -> list[Tile]:
-    """The headline metric of every system, each against the one before it."""
+    """The headline metric of every system, each against the one before it or the last that it was tested against."""
     metric = run.headline_metric
     if metric is None:
         return []
-    shown, previous = [], None
+    shown: list[Tile] = []
+    earlier: list[SystemScores] = []
     for system in run.systems:
         if metric not in system.scores:
             continue
+        tested = [one for one in earlier if comparison_of(run, system.name, one.name, metric)]
+        previous = (tested or earlier)[-1] if earlier else None
         shown.append(_tile(run, system, previous, metric))
-        previous = system
+        earlier.append(system)
     return shown
 
 
@@ -96,13 +103,20 @@ def sentence(run: RunResults, shown: list[Tile]) -> str:
     over = f" on {images} held-out images" if images else ""
     if len(shown) == 1:
         return f"{shown[0].metric} {shown[0].value:.3f}{over}."
-    parts = []
-    for tile in shown[1:]:
-        change = {
-            "better": f"{tile.system} is better than {tile.baseline}",
-            "worse": f"{tile.system} is worse than {tile.baseline}",
-            "no clear difference": f"between {tile.baseline} and {tile.system} there is no clear difference",
-        }.get(tile.verdict or "", f"from {tile.baseline} to {tile.system}")
-        parts.append(f"{change} ({tile.metric} {tile.difference:+.3f})")
-    text = "; ".join(parts) + over + "."
+    if len(shown) > FEW:
+        best = max(shown, key=lambda tile: tile.value)
+        text = f"Of {len(shown)} systems, {best.system} scores highest ({best.metric} {best.value:.3f})"
+        # Chosen after seeing all of them: the test against the first says whether even that is more than chance.
+        return text + (f"; {_change(best)}" if best.baseline else "") + over + "."
+    text = "; ".join(map(_change, shown[1:])) + over + "."
     return text[0].upper() + text[1:]
+
+
+def _change(tile: Tile) -> str:
+    """What the test of a system against its baseline says, in words."""
+    said = {
+        "better": f"{tile.system} is better than {tile.baseline}",
+        "worse": f"{tile.system} is worse than {tile.baseline}",
+        "no clear difference": f"between {tile.baseline} and {tile.system} there is no clear difference",
+    }.get(tile.verdict or "", f"from {tile.baseline} to {tile.system}")
+    return f"{said} ({tile.metric} {tile.difference:+.3f})"
