@@ -25,6 +25,7 @@ from torch import nn
 
 from ..data.duplicates import content_hash
 from ..data.images import load_image
+from ..data.preprocess import ImagePreprocessor
 from ..errors import ConfigurationError, ImageDecodeError
 from ..records import CaptionRecord, ImageInput
 from .families import base_model
@@ -57,6 +58,8 @@ class VisionFeatures:
                 "with freeze_vision=True."
             )
         self.model, self.processor, self.dtype = model, processor, FEATURE_DTYPES[dtype]
+        # The pixels that training without the cache would see.
+        self._preprocess = ImagePreprocessor.find(processor)
         key = hashlib.sha256(f"{encoder_fingerprint(encoder)} {_preprocessing(processor)} {dtype}".encode())
         self.folder = Path(folder) / key.hexdigest()[:24]
         vision = base_model(model).config.vision_config
@@ -150,7 +153,10 @@ class VisionFeatures:
         return {image_id: key for image_id, key in keys.items() if key in self._places}
 
     def _encode(self, encoder: Any, pictures: list[Any]) -> torch.Tensor:
-        pixels = self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+        if self._preprocess is not None:
+            pixels = torch.from_numpy(self._preprocess(pictures))
+        else:
+            pixels = self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
         weight = encoder.embeddings.patch_embedding.weight
         states = encoder(pixel_values=pixels.to(weight.device, weight.dtype)).last_hidden_state
         return states.to("cpu", self.dtype)
