@@ -201,7 +201,7 @@ class RatingDesk:
         keys = "Keys: <kbd>1</kbd>–<kbd>5</kbd> answer, <kbd>Backspace</kbd> goes back, <kbd>Enter</kbd> sends."
         return (
             f'<div class="top" data-task="{task.task}"><strong>{done} of {total}</strong>{bar}'
-            f'<span class="keys">{keys} 1 is worst, 5 is best.</span></div>'
+            f'<span class="keys">{keys}</span><span class="scale">1 is worst, 5 is best.</span></div>'
         )
 
     def picture(self, task: RatingTask | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import json
 import os
 import random
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
+from .rating_assignment import ABANDONED_AFTER, check_is_due, choose_item, choose_order
+from .rating_store import SCHEMA, connection
 
 CRITERIA = {
     "fluency": "Is it good English?",
@@ -32,23 +33,6 @@ CRITERIA = {
 """What is rated, from 1 (worst) to 5 (best), and how raters are asked."""
 
 SCALE = (1, 2, 3, 4, 5)
-ABANDONED_AFTER = 1800.0
-"""Seconds after which a picture that was shown and not rated no longer counts as taken."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS items (
-    item INTEGER PRIMARY KEY, image_id TEXT NOT NULL UNIQUE, image TEXT, captions TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, token TEXT, joined REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS tasks (
-    task INTEGER PRIMARY KEY, rater TEXT NOT NULL REFERENCES raters, item INTEGER REFERENCES items,
-    place INTEGER NOT NULL, shown TEXT NOT NULL, given REAL NOT NULL, done REAL,
-    preferred TEXT, passed INTEGER, UNIQUE (rater, place), UNIQUE (rater, item));
-CREATE TABLE IF NOT EXISTS ratings (
-    task INTEGER NOT NULL REFERENCES tasks, system TEXT NOT NULL, criterion TEXT NOT NULL, score INTEGER NOT NULL,
-    PRIMARY KEY (task, system, criterion));
-CREATE INDEX IF NOT EXISTS tasks_by_item ON tasks (item);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +126,8 @@ class RatingStudy:
                 json.dumps([(image_id, captions) for image_id, _, captions in rows]).encode()
             ).hexdigest(),
         }
-        with _connection(path) as database:
-            database.executescript(_SCHEMA)
+        with connection(path) as database:
+            database.executescript(SCHEMA)
             database.execute("BEGIN IMMEDIATE")
             there = database.execute("SELECT value FROM settings WHERE name = 'content'").fetchone()
             if there is not None and json.loads(there[0]) != settings["content"]:
@@ -164,7 +148,7 @@ class RatingStudy:
     @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
         """The study's database, for the length of a `with`."""
-        with _connection(self.path) as database:
+        with connection(self.path) as database:
             yield database
 
     # Raters
@@ -232,61 +216,18 @@ class RatingStudy:
         (before,) = database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ?", (rater,)).fetchone()
         rng = random.Random(f"{self.seed}:{rater}:{before}")
         item, shown = None, json.dumps([])
-        if self._check_is_due(database, rater):
+        if check_is_due(database, rater, self.check_every):
             shown = json.dumps([rng.choice(SCALE)])
         else:
-            item = self._choose_item(database, rater, rng)
+            item = choose_item(database, rater, self.ratings_per_image, rng)
             if item is None:
                 return None
-            shown = json.dumps(self._choose_order(database, item, rng))
+            shown = json.dumps(choose_order(database, item, self.systems, rng))
         database.execute(
             "INSERT INTO tasks (rater, item, place, shown, given) VALUES (?, ?, ?, ?, ?)",
             (rater, item, before + 1, shown, time.time()),
         )
         return database.execute("SELECT * FROM tasks WHERE task = last_insert_rowid()").fetchone()
-
-    def _check_is_due(self, database: sqlite3.Connection, rater: str) -> bool:
-        if not self.check_every:
-            return False
-        since = database.execute(
-            "SELECT COUNT(*) FROM tasks WHERE rater = ?1 AND place > "
-            "(SELECT COALESCE(MAX(place), 0) FROM tasks WHERE rater = ?1 AND item IS NULL)",
-            (rater,),
-        ).fetchone()[0]
-        # The first check comes early: whoever does not read is told apart before much is lost.
-        first = database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ? AND item IS NULL", (rater,)).fetchone()[0]
-        return since >= (self.check_every if first else max(1, self.check_every // 2))
-
-    def _choose_item(self, database: sqlite3.Connection, rater: str, rng: random.Random) -> int | None:
-        """The item with the fewest raters among those that still need one."""
-        rows = database.execute(
-            "SELECT i.item, COUNT(t.task) AS taken FROM items i LEFT JOIN tasks t "
-            "ON t.item = i.item AND (t.done IS NOT NULL OR t.given > ?) "
-            "WHERE i.item NOT IN (SELECT item FROM tasks WHERE rater = ? AND item IS NOT NULL) "
-            "GROUP BY i.item HAVING taken < ?",
-            (time.time() - ABANDONED_AFTER, rater, self.ratings_per_image),
-        ).fetchall()
-        if not rows:
-            return None
-        fewest = min(row["taken"] for row in rows)
-        return rng.choice([row["item"] for row in rows if row["taken"] == fewest])
-
-    def _choose_order(self, database: sqlite3.Connection, item: int, rng: random.Random) -> list[str]:
-        """The order used least for this item, then least over all, then by chance."""
-        orders = [list(order) for order in _orders(self.systems)]
-        here: dict[str, int] = {}
-        everywhere: dict[str, int] = {}
-        counted = "SELECT shown, item = ? AS here, COUNT(*) AS times FROM tasks WHERE item IS NOT NULL GROUP BY 1, 2"
-        for row in database.execute(counted, (item,)):
-            everywhere[row["shown"]] = everywhere.get(row["shown"], 0) + row["times"]
-            if row["here"]:
-                here[row["shown"]] = row["times"]
-
-        def used(order: list[str]) -> tuple[int, int, float]:
-            key = json.dumps(order)
-            return here.get(key, 0), everywhere.get(key, 0), rng.random()
-
-        return min(orders, key=used)
 
     def _task(self, database: sqlite3.Connection, row: sqlite3.Row) -> RatingTask:
         shown = json.loads(row["shown"])
@@ -378,31 +319,6 @@ class RatingStudy:
                 (rater, time.time() - ABANDONED_AFTER, self.ratings_per_image),
             ).fetchone()
         return done, done + left
-
-
-@contextmanager
-def _connection(path: Path) -> Iterator[sqlite3.Connection]:
-    # A connection a call: cheap, and safe from any thread and process. Transactions are begun by hand.
-    database = sqlite3.connect(path, timeout=60, isolation_level=None)
-    try:
-        database.row_factory = sqlite3.Row
-        database.execute("PRAGMA journal_mode = WAL")
-        # An answer must survive a power cut, too.
-        database.execute("PRAGMA synchronous = FULL")
-        yield database
-    finally:
-        database.close()
-
-
-def _orders(systems: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """All orders of a few systems; of many, those in which each stands once in each place."""
-    if len(systems) <= 4:
-        yield from itertools.permutations(systems)
-        return
-    for turn in range(len(systems)):
-        order = (*systems[turn:], *systems[:turn])
-        yield order
-        yield order[::-1]
 
 
 def _checked(scores: Sequence[Mapping[str, int]], captions: int, preferred: int | None) -> list[dict[str, int]]:
