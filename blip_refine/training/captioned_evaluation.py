@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
@@ -23,6 +25,36 @@ from .samples import write_samples
 
 TRAINING_METRICS = ("CIDEr",)
 """Scored at every evaluation beside sacreBLEU: native and fast. The others wait for `evaluate_coco`."""
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[None]:
+    """For the time of a `with`, each process has all the weights of a model that FSDP (version 2) has divided.
+
+    Decoding takes another number of steps in each process, and gathering weights at each of them would leave the
+    processes waiting for one another. Nothing is done to a model that is not divided.
+
+    Args:
+        model (`nn.Module`): The captioner, as it is trained.
+    """
+    try:
+        from torch.distributed.fsdp import FSDPModule
+    except ImportError:  # a release of torch without version 2
+        yield
+        return
+    divided = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    if divided:
+        # Otherwise the first part that is called on its own would take itself for the root.
+        divided[0]._get_fsdp_state()._lazy_init()
+    for module in divided:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in divided:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
 
 
 class EvaluatingTrainer(Seq2SeqTrainer):
@@ -77,24 +109,25 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         self.callback_handler.eval_dataloader = dataloader
 
         rows: dict[int, tuple[float, int, str, float | None]] = {}
-        for batch in dataloader:
-            batch = self._prepare_inputs(batch)
-            indices = batch["indices"].tolist()
-            inputs = self._model_inputs(batch)
-            if not indices:
-                continue
-            # Encoded once for the loss and for the captions.
-            inputs["image_states"] = self._image_states(inputs)
-            losses, tokens = self._losses_of_images(model, inputs)
-            decoded: list[Any] = [None] * len(indices)
-            if generate:
-                decoded = generate_captions(
-                    model, self.processing_class, None, self.args.decoding, image_states=inputs["image_states"]
-                )
-            for index, loss, count, image in zip(indices, losses, tokens, decoded, strict=True):
-                text, confidence = (self._new_text(image), image.log_probs[0]) if image else ("", None)
-                rows[index] = (loss, count, text, confidence)
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        with whole_weights(model):
+            for batch in dataloader:
+                batch = self._prepare_inputs(batch)
+                indices = batch["indices"].tolist()
+                inputs = self._model_inputs(batch)
+                if not indices:
+                    continue
+                # Encoded once for the loss and for the captions.
+                inputs["image_states"] = self._image_states(inputs)
+                losses, tokens = self._losses_of_images(model, inputs)
+                decoded: list[Any] = [None] * len(indices)
+                if generate:
+                    decoded = generate_captions(
+                        model, self.processing_class, None, self.args.decoding, image_states=inputs["image_states"]
+                    )
+                for index, loss, count, image in zip(indices, losses, tokens, decoded, strict=True):
+                    text, confidence = (self._new_text(image), image.log_probs[0]) if image else ("", None)
+                    rows[index] = (loss, count, text, confidence)
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         rows = self._gather(rows)
         model.train(was_training)
 

@@ -16,7 +16,9 @@ from ..models.adapters import attached_parameters
 from ..models.families import base_model, text_layers, vision_layers
 
 GIB = 2**30
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|No executable batch size", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def advise_on_memory(args: Any, model: nn.Module) -> str:
         advice.append("--cache-vision-features (the encoder does not run in training)")
     if str(args.captions_per_image) == "all":
         advice.append("--captions-per-image 2 (other captions at each visit)")
-    advice.append("--auto-find-batch-size, which halves the batch until it fits")
+    if not args.auto_find_batch_size:
+        advice.append("--auto-find-batch-size true, which makes the batch smaller until it fits")
     listed = "; ".join(f"{place}) {item}" for place, item in enumerate(advice, 1))
-    return f"A batch of {batch} images with their captions does not fit into memory. In this order: {listed}."
+    images = "1 image" if batch == 1 else f"{batch} images"
+    return f"A batch of {images} with their captions does not fit into memory. In this order: {listed}."

@@ -6,10 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,23 +16,19 @@ from blip_refine.errors import ConfigurationError, ModelError
 from blip_refine.training.checkpoints import INCOMPLETE, find_checkpoint, find_fault
 from blip_refine.training.trainer import CaptionTrainer
 
+from .processes import RUN, finish, start
+from .small_run import run
 from .test_trainer import arguments, scenes
-
-ROOT = Path(__file__).resolve().parents[2]
-RUN = Path(__file__).with_name("small_run.py")
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_save_it_resumes_from_a_whole_checkpoint(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([sys.executable, RUN, whole], env=environment(), check=True, capture_output=True)
-    process = subprocess.Popen(
-        [sys.executable, RUN, killed, "--hang-in-save", "4"], env=environment(), stdout=subprocess.DEVNULL
-    )
+    process = start(sys.executable, RUN, killed, "--hang-in-save", "4")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the other process: sums in another order would become other weights
+    run(whole)
+    torch.set_num_threads(threads)
     deadline = time.monotonic() + 120
     weights = killed / INCOMPLETE / "checkpoint-4" / "model.safetensors"
     while not weights.exists():
@@ -44,7 +38,7 @@ def test_killed_in_the_middle_of_a_save_it_resumes_from_a_whole_checkpoint(tmp_p
     process.wait()
     assert weights.exists() and not (killed / "checkpoint-4").exists()
     assert find_checkpoint(killed, True)[0] == str(killed / "checkpoint-2")
-    subprocess.run([sys.executable, RUN, killed, "--resume"], env=environment(), check=True, capture_output=True)
+    finish(start(sys.executable, RUN, killed, "--resume"))
     assert not (killed / INCOMPLETE).exists() or not list((killed / INCOMPLETE).iterdir())
     one, other = (torch.load(folder / "final.pt") for folder in (whole, killed))
     for name, value in one.items():
@@ -79,29 +73,12 @@ def test_half_a_checkpoint_is_never_taken_for_whole(tiny_captioner, tmp_path):
     assert INCOMPLETE not in json.dumps(state)
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_gradient_of_one_and_score_each_image_once(tmp_path):
-    results = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port"]
-        subprocess.run(
-            [*command, str(29517 + os.getpid() % 1000), RUN, out, "--gradient", "--batch", str(4 // processes)],
-            env=environment(), check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-        results.append((torch.load(out / "gradient.pt"), json.loads((out / "evaluation.json").read_text())))
-    (one, evaluated), (two, evaluated_by_two) = results
-    assert (one - two).norm() / one.norm() < 1e-5
-    assert evaluated["images"] == evaluated_by_two["images"] == 5
-    assert evaluated["captions"] == evaluated_by_two["captions"]
-    assert evaluated["loss"] == pytest.approx(evaluated_by_two["loss"], rel=1e-5)
-
-
 class Hungry(torch.nn.Module):
-    """Fails as a GPU does, where a batch holds more than two images."""
+    """Fails as a GPU does, where a batch holds more than so many images."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, images=2):
         super().__init__()
+        self.images = images
         self.inner, self.config = inner, inner.config
 
     def __getattr__(self, name):
@@ -111,7 +88,7 @@ class Hungry(torch.nn.Module):
             return getattr(self.inner, name)
 
     def forward(self, pixel_values=None, **inputs):
-        if len(pixel_values) > 2:
+        if len(pixel_values) > self.images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return self.inner(pixel_values=pixel_values, **inputs)
 
@@ -128,12 +105,22 @@ def test_when_memory_runs_out_it_says_what_to_change(tiny_captioner, tmp_path):
     assert "--lora" in said and "--freeze-vision" in said
 
 
+def test_a_model_that_no_batch_fits_is_said_to_be_one(tiny_captioner, tmp_path):
+    model, processor = tiny_captioner()
+    args = arguments(
+        tmp_path, per_device_train_batch_size=1, auto_find_batch_size=True, save_strategy="no", eval_strategy="no"
+    )
+    hungry = Hungry(model, images=0)
+    with pytest.raises(ConfigurationError, match="does not fit into memory.*--lora"):
+        CaptionTrainer(hungry, args, scenes("train", 2), processing_class=processor).train()
+
+
 def test_the_batch_size_can_be_found(tiny_captioner, tmp_path):
     model, processor = tiny_captioner()
     args = arguments(
-        tmp_path, per_device_train_batch_size=8, auto_find_batch_size=True, save_strategy="no", max_steps=1,
+        tmp_path, per_device_train_batch_size=3, auto_find_batch_size=True, save_strategy="no", max_steps=1,
         eval_strategy="no",
     )  # fmt: skip
     trainer = CaptionTrainer(Hungry(model), args, scenes("train", 8), processing_class=processor)
     trainer.train()
-    assert trainer._train_batch_size <= 2 and trainer.state.global_step == 1
+    assert trainer._train_batch_size in (1, 2) and trainer.state.global_step == 1
