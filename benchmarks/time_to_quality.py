@@ -22,7 +22,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from PIL import Image
@@ -167,9 +166,9 @@ class Watch(TrainerCallback):
         self.since = time.perf_counter()
 
 
-def reached(curve: list[dict], target: float) -> dict | None:
-    """The first measured place of a curve at or below `target`."""
-    return next((row for row in curve if row["loss"] <= target), None)
+def processor_name() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def main() -> None:
@@ -178,7 +177,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--validation", type=int, default=60)
     parser.add_argument("--rows", type=int, default=16, help="rows of a batch of the stock recipe")
-    parser.add_argument("--compositions", nargs="+", default=["3x5", "5x3", "8x2"], help="images x captions")
+    parser.add_argument("--compositions", nargs="+", default=["3x5", "4x4", "8x2"], help="images x captions")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--every", type=int, default=25, help="steps between two validations")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
@@ -262,46 +261,51 @@ def main() -> None:
         return watch
 
     load = os.getloadavg()[0]
+    rows: dict[str, dict] = {}
+    curves: dict[str, list[dict]] = {}
+
+    def keep(baseline: list[dict]) -> None:
+        """Written after each composition: what has been measured is not lost."""
+        result = {
+            "target_loss": baseline[-1]["loss"],
+            "stock": baseline[-1] | {"seconds_a_step": round(baseline[-1]["seconds"] / baseline[-1]["step"], 3)},
+            "ours": rows,
+            "curves": {"stock": baseline, **curves},
+            "setting": {name: str(value) for name, value in vars(options).items() if name not in ("photos", "smoke")},
+            "real_photos": options.photos is not None,
+            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "machine": {
+                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "load_average_at_start": round(load, 2),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+        if not options.smoke:
+            RESULTS.mkdir(exist_ok=True)
+            write_json(RESULTS / "time_to_quality.json", result)
+
     with tempfile.TemporaryDirectory() as folder:
         print("  stock", flush=True)
         baseline = stock(folder).curve
         target = baseline[-1]["loss"]
-        curves = {}
+        keep(baseline)
         for composition in options.compositions:
             images, captions = map(int, composition.split("x"))
             print(f"  ours, {composition}: until {target:.4f}", flush=True)
-            curves[composition] = ours(folder, images, captions, target).curve
-    rows = {}
-    for composition, curve in curves.items():
-        at = reached(curve, target)
-        rows[composition] = {
-            "reached": at,
-            "share_of_stock_time": at and round(at["seconds"] / baseline[-1]["seconds"], 3),
-            "share_of_stock_steps": at and round(at["step"] / baseline[-1]["step"], 3),
-            "seconds_a_step": round(curve[-1]["seconds"] / curve[-1]["step"], 3),
-        }
-        print(f"{composition}: {json.dumps(rows[composition])}", flush=True)
-    result = {
-        "target_loss": target,
-        "stock": baseline[-1] | {"seconds_a_step": round(baseline[-1]["seconds"] / baseline[-1]["step"], 3)},
-        "ours": rows,
-        "curves": {"stock": baseline, **curves},
-        "setting": {name: str(value) for name, value in vars(options).items() if name not in ("photos", "smoke")},
-        "real_photos": options.photos is not None,
-        "parameters": sum(np.prod(tensor.shape) for tensor in weights.values()).item(),
-        "machine": {
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_average_at_start": round(load, 2),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
-    if not options.smoke:
-        RESULTS.mkdir(exist_ok=True)
-        write_json(RESULTS / "time_to_quality.json", result)
+            curve = curves[composition] = ours(folder, images, captions, target).curve
+            at = next((row for row in curve if row["loss"] <= target), None)
+            rows[composition] = {
+                "reached": at,
+                "share_of_stock_time": at and round(at["seconds"] / baseline[-1]["seconds"], 3),
+                "share_of_stock_steps": at and round(at["step"] / baseline[-1]["step"], 3),
+                "seconds_a_step": round(curve[-1]["seconds"] / curve[-1]["step"], 3),
+            }
+            print(f"{composition}: {json.dumps(rows[composition])}", flush=True)
+            keep(baseline)
 
 
 if __name__ == "__main__":
