@@ -10,6 +10,10 @@ from ..errors import MetricError
 from ..metrics.statistics import MetricStatistics, bootstrap_scores, paired
 
 
+LEAST = 0.001
+"""A baseline below this scores nothing (BLEU without a match is not exactly 0): no gain is a share of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A claimed relative gain against what was measured.
@@ -61,11 +65,14 @@ def check_claim(
         seed (`int`, defaults to 0): Of these.
 
     Raises:
-        MetricError: The systems were scored on other images, or the baseline scores 0: nothing is a share of that.
+        MetricError: The systems were scored on other images, or the baseline scores nothing: no gain is a share of
+            that.
     """
     paired(baseline, system)
-    if baseline.corpus <= 0:
-        raise MetricError(f"The baseline's {baseline.name} is 0: no gain over it can be told in per cent.")
+    if baseline.corpus < LEAST:
+        raise MetricError(
+            f"The baseline's {baseline.name} is {baseline.corpus:.3f}: no gain over it can be told in per cent."
+        )
     # The same seed draws the same images for both.
     below = bootstrap_scores(baseline, resamples, seed)
     above = bootstrap_scores(system, resamples, seed)

@@ -27,6 +27,10 @@ from ..metrics.statistics import (
 SAME = 1e-9
 """Per-image scores that differ by less are a tie: sums in another order differ in the last bits."""
 
+INVISIBLE = 0.0005
+"""Corpus scores that differ by less are shown as the same number, and nothing is called better by it: BLEU-4 without
+any match still changes in its tenth decimal, and is so on every image."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
@@ -68,7 +72,7 @@ class PairedTest:
 
     def verdict(self, alpha: float = 0.05) -> str:
         """ "better", "worse", or "no clear difference" at the level `alpha` after correction."""
-        if self.p_corrected >= alpha:
+        if self.p_corrected >= alpha or abs(self.difference) < INVISIBLE:
             return "no clear difference"
         return "better" if self.difference > 0 else "worse"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluation.significance import INVISIBLE
 from .results import RunResults, SystemScores, is_number
 
 SIGNIFICANCE = 0.05
@@ -47,7 +48,7 @@ def verdict_of(row: Mapping[str, Any]) -> str | None:
     difference = row.get("difference")
     if not is_number(p_value) or not is_number(difference):
         return None
-    if p_value >= SIGNIFICANCE:
+    if p_value >= SIGNIFICANCE or abs(difference) < INVISIBLE:
         return "no clear difference"
     return "better" if difference > 0 else "worse"
 

@@ -33,5 +33,7 @@ def test_few_images_leave_it_undecided():
 
 
 def test_no_share_of_nothing():
-    with pytest.raises(MetricError, match="baseline's CIDEr is 0"):
+    with pytest.raises(MetricError, match="is 0.000"):
+        check_claim(statistics([1e-9, 2e-9]), statistics([1e-6, 1e-6]), (0.2, 0.25))
+    with pytest.raises(MetricError, match="baseline's CIDEr is 0.000"):
         check_claim(statistics([0.0, 0.0]), statistics([1.0, 1.0]), (0.2, 0.25))

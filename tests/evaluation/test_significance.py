@@ -39,6 +39,14 @@ def test_a_clear_difference_has_a_direction():
     assert worse.verdict() == "worse" and worse.high < 0
 
 
+def test_what_nobody_can_see_makes_nothing_better():
+    rng = np.random.default_rng(0)
+    values = rng.random(200)
+    shifted = paired_test(statistics(values + 1e-5), statistics(values), ("b", "a"))
+    assert shifted.p_corrected < 0.001 and shifted.verdict() == "no clear difference"
+    assert paired_test(statistics(values + 1e-3), statistics(values), ("b", "a")).verdict() == "better"
+
+
 def test_equal_systems_are_called_different_five_times_in_a_hundred():
     """1,000 pairs of systems that differ by chance alone: the false alarms at 0.05 are about 5 %."""
     rng = np.random.default_rng(7)
