@@ -9,7 +9,6 @@ import numpy as np
 from ..errors import MetricError
 from ..metrics.statistics import MetricStatistics, bootstrap_scores, paired
 
-
 LEAST = 0.001
 """A baseline below this scores nothing (BLEU without a match is not exactly 0): no gain is a share of it."""
 
