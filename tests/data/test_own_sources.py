@@ -395,6 +395,34 @@ def test_a_mixture_is_a_source(photos):
         load_source({"scenes:everyday": 1, str(photos): 1}, data_dir=photos)
 
 
+def test_copies_of_a_picture_fall_on_one_side_across_mixed_sources(tmp_path):
+    """The same photos in two folders, in one of them re-encoded, resized and renamed."""
+    for n in range(40):
+        for folder, picture in (("a", make_photo(n)), ("b", make_photo(n).resize((80, 60)))):
+            path = tmp_path / folder / f"{folder}{n}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            picture.save(path, quality=80)
+            path.with_suffix(".txt").write_text(f"photo number {n}")
+    sources = {str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}
+    shares = {"train": 0.5, "test": 0.5}
+    train, test = (
+        {record.captions for record in load_source(sources, split=split, ratios=shares)} for split in ("train", "test")
+    )
+    assert len(train) > 5 and len(test) > 5 and not train & test and len(train | test) == 40
+    assert load_source({str(tmp_path / "a"): 1}, split="validation", ratios={"train": 1, "validation": 0}) == []
+    with pytest.raises(ConfigurationError, match="no splits of its own, and 'dev2'"):
+        load_source(sources, split="dev2")
+    # Beside a source with splits of its own, they go to the side of their copies there.
+    for n in range(40):
+        target = tmp_path / "official" / ("train" if n % 2 else "test") / f"{n}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        make_photo(n).save(target)
+        target.with_suffix(".txt").write_text(f"photo number {n}")
+    records = load_source({str(tmp_path / "official"): 1, str(tmp_path / "b"): 1}, split="test")
+    assert {record.captions for record in records} == {(f"photo number {n}",) for n in range(0, 40, 2)}
+    assert Counter(record.source for record in records) == {"official": 20, "b": 20}
+
+
 # What is not there
 
 

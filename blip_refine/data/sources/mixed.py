@@ -8,6 +8,40 @@ from dataclasses import replace
 
 from ...errors import ConfigurationError
 from ...records import CaptionRecord
+from ..rejections import Rejections
+
+
+def split_together(
+    parts: Mapping[str, Sequence[CaptionRecord]],
+    ratios: Mapping[str, float] | None,
+    seed: int,
+    rejections: Rejections,
+) -> dict[str, list[CaptionRecord]]:
+    """Splits for the sources that have none, with copies of a picture on one side across all sources.
+
+    Args:
+        parts (`Mapping[str, Sequence[CaptionRecord]]`): The records of each source, by its name.
+        ratios (`Mapping[str, float]`, *optional*): Sizes of the splits to make.
+        seed (`int`): Of the splits to make.
+        rejections (`Rejections`): Pictures that two sources have in different splits are noted here and left out of
+            one, see `keep_on_one_side`.
+
+    Returns:
+        `dict[str, list[CaptionRecord]]`: The records of each source, those of sources without splits with one.
+    """
+    from ..duplicates import hash_records
+    from ..splits import keep_on_one_side, split_the_unsplit
+
+    # Two sources may be called the same: while they lie together, they are told apart by their names here.
+    together = [replace(record, source=name) for name, records in parts.items() for record in records]
+    called = {(name, record.image_id): record.source for name, records in parts.items() for record in records}
+    hashes = hash_records(together)
+    together, _ = keep_on_one_side(split_the_unsplit(together, ratios, seed, hashes=hashes), hashes, rejections)
+    result: dict[str, list[CaptionRecord]] = {name: [] for name in parts}
+    for record in together:
+        name = str(record.source)
+        result[name].append(replace(record, source=called[name, record.image_id]))
+    return result
 
 
 def mix_records(

@@ -19,7 +19,7 @@ from ..rejections import Rejections
 from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
 from .columns import ColumnOptions
 from .grouping import split_name
-from .mixed import mix_records
+from .mixed import mix_records, split_together
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def load_source(
     if is_mixture(source):
         if data_dir is not None:
             raise ConfigurationError("Several sources have several folders: give each its own data_dir.")
-        records = _mix(source, found, {"split": wanted, "ratios": ratios, "split_seed": split_seed, **options})
+        records = _mix(source, found, wanted, ratios, split_seed, options)
     elif isinstance(source, str) and source.split(":")[0] == "scenes":
         records = _load_scenes(source, wanted, options)
     else:
@@ -159,20 +159,43 @@ def _comes_from_hub(source: Any, data_dir: Any) -> bool:
     return is_hub_id(source, data_dir) or (source in hub.KNOWN_IDS and data_dir is None)
 
 
-def _mix(parts: Mapping[str, Any], rejections: Rejections, common: dict[str, Any]) -> list[CaptionRecord]:
+def _mix(
+    parts: Mapping[str, Any],
+    rejections: Rejections,
+    wanted: str | None,
+    ratios: Mapping[str, float] | None,
+    seed: int,
+    common: dict[str, Any],
+) -> list[CaptionRecord]:
     weights: dict[str, float] = {}
     records: dict[str, list[CaptionRecord]] = {}
+    to_split: dict[str, list[CaptionRecord]] = {}
     for name, given in parts.items():
-        options = {**common, **(given if isinstance(given, Mapping) else {"weight": given})}
-        weight = options.pop("weight", 1)
+        own = dict(given) if isinstance(given, Mapping) else {"weight": given}
+        weight = own.pop("weight", 1)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise ConfigurationError(
                 f'The weight of {name!r} is a number, or options with one: {{"weight": 2, "data_dir": ...}}; '
                 f"not a {type(weight).__name__}."
             )
         weights[name] = weight
-        records[name] = load_source(name, rejections=rejections, **options)
-    return mix_records(records, weights, seed=common["split_seed"])
+        alone = own.keys() & {"split", "ratios", "split_seed"} or name in SCENES
+        if alone or (wanted is None and ratios is None):
+            options = {"split": wanted, "ratios": ratios, "split_seed": seed, **common, **own}
+            records[name] = load_source(name, rejections=rejections, **options)
+            continue
+        whole = load_source(name, rejections=rejections, **{**common, **own})
+        to_split[name] = whole if ratios is None else [replace(record, split=None) for record in whole]
+        records[name] = []  # keeps the order
+    made = {name for name, whole in to_split.items() if all(record.split is None for record in whole)}
+    if made:
+        _check_made(wanted, ratios, min(made))
+        to_split = split_together(to_split, ratios, seed, rejections)
+    for name, whole in to_split.items():
+        if wanted is not None and name not in made:
+            whole = _of_split(whole, wanted, name)
+        records[name] = [record for record in whole if wanted is None or record.split == wanted]
+    return mix_records(records, weights, seed=seed)
 
 
 def _read(source: Any, data_dir: Path | None, rejections: Rejections, options: dict[str, Any]) -> list[CaptionRecord]:
@@ -294,30 +317,41 @@ def _take_split(
     ratios: Mapping[str, float] | None,
     seed: int,
 ) -> list[CaptionRecord]:
-    from ..splits import DEFAULT_RATIOS, split_by_image
+    from ..splits import split_by_image
 
-    own = sorted({record.split for record in records if record.split is not None})
-    if ratios is None and own:
-        if wanted not in own:
-            raise SplitNotFoundError(
-                f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
-                "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
-            )
-        return [record for record in records if record.split == wanted]
+    if ratios is None and any(record.split is not None for record in records):
+        return _of_split(records, str(wanted), name)
     if ratios is None and name.startswith("flickr"):
         logger.warning(
             "%s: the official split is not known here, so one is made by image; scores on it do not compare with "
             "published ones. split_lists= names a folder of the official lists; on the Hub, 'jxie/flickr8k' has them.",
             name,
         )
-    ratios = dict(ratios or DEFAULT_RATIOS)
-    if wanted is not None and wanted not in ratios:
-        raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")
-    parts = split_by_image(records, ratios, seed)
+    parts = split_by_image(records, _check_made(wanted, ratios, name), seed)
     if wanted is not None:
         return parts[wanted]
     split_of = {record.image_id: part for part, chosen in parts.items() for record in chosen}
     return [replace(record, split=split_of[record.image_id]) for record in records]
+
+
+def _check_made(wanted: str | None, ratios: Mapping[str, float] | None, name: str) -> Mapping[str, float]:
+    """The sizes of the splits to make, of which the wanted one is one."""
+    from ..splits import DEFAULT_RATIOS
+
+    ratios = ratios or DEFAULT_RATIOS
+    if wanted is not None and wanted not in ratios:
+        raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")
+    return ratios
+
+
+def _of_split(records: list[CaptionRecord], wanted: str, name: str) -> list[CaptionRecord]:
+    own = sorted({record.split for record in records if record.split is not None})
+    if wanted not in own:
+        raise SplitNotFoundError(
+            f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
+            "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
+        )
+    return [record for record in records if record.split == wanted]
 
 
 def _known() -> str:
