@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,6 +148,10 @@ def _load(
         return parts[sources[0]]
     if len(parts) != len(sources):
         raise ConfigurationError("A source is named twice.")
+    called = [name for part in parts.values() for name in {record.source for record in part}]
+    if len(set(called)) < len(called):
+        # Two folders of the same name, of which one may have splits and the other none.
+        parts = {name: [replace(record, source=name) for record in part] for name, part in parts.items()}
     return mix_records(parts, dict(zip(sources, weights, strict=True)) if weights else None, seed=seed)
 
 

@@ -41,6 +41,18 @@ def test_a_folder_is_prepared(photos, tmp_path, capsys):
     assert (out / "index.html").is_file() and (out / "augmentation.jpg").is_file()
 
 
+def test_folders_of_one_name_are_told_apart(photos, tmp_path, capsys):
+    other = tmp_path / "other" / "photos" / "test"
+    other.mkdir(parents=True)
+    for n in range(20, 23):
+        (other / f"{n}.jpg").write_bytes(encode(make_photo(n)))
+        (other / f"{n}.txt").write_text(f"a photo with the number {n}")
+    code, said, _ = run(capsys, "prepare", photos, other.parent, "-o", tmp_path / "out", "--json", "--quiet")
+    result = json.loads(said)
+    assert code == 0 and len(result["sources"]) == 2 and "(none)" not in result["splits"]
+    assert result["prepared"]["splits"]["made"] == [str(photos)]
+
+
 def test_a_source_without_training_images_is_said_to_be_one(photos, tmp_path, capsys):
     (photos.parent / "only" / "test").mkdir(parents=True)
     photos.rename(photos.parent / "only" / "test" / "photos")
