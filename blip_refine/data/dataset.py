@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -29,6 +29,8 @@ class BlipCaptionDataset(Dataset):
             `transform`: "standard", "light" or one of your own (`load_augmentation("standard", jitter_colors=True)`).
         image_size (`int` or `tuple[int, int]`, *optional*): Width and height in pixels that pictures will be resized
             to: large JPEGs are then decoded at a reduced scale. [`CaptionTrainer`] sets it to what the model takes.
+        truncated (`"error"` or `"recover"`, defaults to `"error"`): What to do with a file that ends too early: leave
+            it out and say so, or keep what is there of it.
 
     Raises:
         DataError: There are no images, or two have one `image_id`.
@@ -50,9 +52,10 @@ class BlipCaptionDataset(Dataset):
         *,
         augment: str | Augmentation | None = None,
         image_size: int | tuple[int, int] | None = None,
+        truncated: Literal["error", "recover"] = "error",
     ):
         self.records = list(records)
-        self.reader = RecordReader.make(transform, augment, image_size)
+        self.reader = RecordReader.make(transform, augment, image_size, truncated)
         if not self.records:
             raise DataError("A dataset needs at least one image; there is none.")
         seen: set[str] = set()
@@ -72,6 +75,7 @@ class BlipCaptionDataset(Dataset):
         transform: Callable | None = None,
         augment: str | Augmentation | None = None,
         image_size: int | tuple[int, int] | None = None,
+        truncated: Literal["error", "recover"] = "error",
         **options: Any,
     ) -> BlipCaptionDataset:
         """Read a dataset from wherever it is.
@@ -80,17 +84,17 @@ class BlipCaptionDataset(Dataset):
             source (`str`, `os.PathLike` or `datasets.Dataset`): The name of a dataset ("flickr8k", "scenes:everyday"),
                 a folder of pictures, a file of captions, an id on the Hub, or a dataset in memory.
             split (`str`, *optional*): "train", "validation" or "test".
-            transform, augment, image_size: See the class.
+            transform, augment, image_size, truncated: See the class.
             **options: Handed on to [`load_source`]: `data_dir`, column names, and what the source itself takes.
         """
         records = load_source(source, split=split, **options)
-        return cls(records, transform, augment=augment, image_size=image_size)
+        return cls(records, transform, augment=augment, image_size=image_size, truncated=truncated)
 
     def with_changes(self, **changes: Any) -> BlipCaptionDataset:
         """The same images, read in another way.
 
         Args:
-            **changes: `transform`, `augment` or `image_size`; see the class.
+            **changes: `transform`, `augment`, `image_size` or `truncated`; see the class.
         """
         changed = copy.copy(self)
         changed.reader = self.reader.with_changes(**changes)

@@ -38,6 +38,7 @@ class ImagePreprocessor:
 
     def __init__(self, size: tuple[int, int], resample: Image.Resampling, levels: np.ndarray):
         self.size, self.resample, self.levels = size, resample, levels
+        self._levels_on: dict[torch.device, torch.Tensor] = {}
 
     @classmethod
     def from_processor(cls, processor: Any) -> ImagePreprocessor:
@@ -121,7 +122,10 @@ class ImagePreprocessor:
         """
         if pixels.device.type == "cpu":
             return torch.from_numpy(self.normalize(list(pixels.permute(0, 2, 3, 1).numpy())))
-        levels = torch.from_numpy(self.levels).to(pixels.device)
+        # Kept there: a copy at each step would wait for all that the device has still to do.
+        levels = self._levels_on.get(pixels.device)
+        if levels is None:
+            levels = self._levels_on[pixels.device] = torch.from_numpy(self.levels).to(pixels.device)
         channels = [levels[channel][pixels[:, channel].int()] for channel in range(3)]
         return torch.stack(channels, dim=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ImageDecodeError
 from ..records import CaptionRecord
@@ -24,11 +24,14 @@ class RecordReader:
         image_size (`tuple[int, int]`, *optional*): Width and height in pixels that the picture will be resized to.
             Large JPEGs are then decoded at a reduced scale (see [`load_image`]); where an augmentation crops, at one
             that leaves as many pixels in the crop. By default the whole picture is decoded.
+        truncated (`"error"` or `"recover"`, defaults to `"error"`): What to do with a file that ends too early: leave
+            it out and say so, or keep what is there of it.
     """
 
     transform: Callable | None = None
     augment: Augmentation | None = None
     image_size: tuple[int, int] | None = None
+    truncated: Literal["error", "recover"] = "error"
 
     @classmethod
     def make(
@@ -36,13 +39,14 @@ class RecordReader:
         transform: Callable | None = None,
         augment: str | Augmentation | None = None,
         image_size: int | tuple[int, int] | None = None,
+        truncated: Literal["error", "recover"] = "error",
     ) -> RecordReader:
         """The same from what people write: the name of an augmentation, one number for a square.
 
         Raises:
             ConfigurationError: There is no augmentation of that name.
         """
-        return cls().with_changes(transform=transform, augment=augment, image_size=image_size)
+        return cls().with_changes(transform=transform, augment=augment, image_size=image_size, truncated=truncated)
 
     def with_changes(self, **changes: Any) -> RecordReader:
         """The same with other settings, as people write them; see `make`."""
@@ -70,7 +74,7 @@ class RecordReader:
         """The item of a record; see [`BlipCaptionDataset`] for what is in it."""
         item = {"captions": record.captions, "image_id": record.image_id, "index": index}
         try:
-            image = load_image(record.image, target_size=self.target_size)
+            image = load_image(record.image, target_size=self.target_size, truncated=self.truncated)
         except ImageDecodeError as error:
             # One broken file among a million must not end a training run; the collator leaves it out and says so.
             return {**item, "image": None, "error": str(error)}

@@ -10,6 +10,7 @@ Both keep `state_dict` and `load_state_dict` for each worker, which `torchdata`'
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -182,7 +183,7 @@ class ShardedCaptionStream(IterableDataset):
         seed (`int`, defaults to 0): Of the order of shards and records.
         rank (`int`, defaults to 0): Which of the processes this is.
         world_size (`int`, defaults to 1): How many processes share the data.
-        transform, augment, image_size: See [`BlipCaptionDataset`].
+        transform, augment, image_size, truncated: See [`BlipCaptionDataset`].
 
     Raises:
         ConfigurationError: There are no shards, or a number cannot be.
@@ -199,6 +200,7 @@ class ShardedCaptionStream(IterableDataset):
         transform: Callable | None = None,
         augment: str | Augmentation | None = None,
         image_size: int | tuple[int, int] | None = None,
+        truncated: Literal["error", "recover"] = "error",
     ):
         if not shards:
             raise ConfigurationError("A stream needs at least one shard; there is none.")
@@ -207,7 +209,7 @@ class ShardedCaptionStream(IterableDataset):
         _check_rank(rank, world_size)
         self.shards, self.shuffle_buffer, self.seed = list(shards), shuffle_buffer, seed
         self.rank, self.world_size = rank, world_size
-        self.reader = RecordReader.make(transform, augment, image_size)
+        self.reader = RecordReader.make(transform, augment, image_size, truncated)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._skipped = 0
         self._yielded = 0
@@ -219,8 +221,8 @@ class ShardedCaptionStream(IterableDataset):
         Args:
             source (`str` or `datasets.IterableDataset`): Its id or itself.
             split (`str`, defaults to `"train"`): The repository's split.
-            **options: `shuffle_buffer`, `seed`, `rank`, `world_size`, `transform`, `augment` and `image_size` of the
-                class; `config`, `revision` and `token` of the repository; and column names, see `ColumnOptions`.
+            **options: Arguments of the class; `config`, `revision` and `token` of the repository; and column names,
+                see `ColumnOptions`.
 
         Raises:
             HubError, SourceNotFoundError, SourceFormatError: See `load_source`.
@@ -229,7 +231,7 @@ class ShardedCaptionStream(IterableDataset):
         from .sources.hub import HubShard, open_dataset
         from .sources.memory import is_dataset
 
-        own = ("shuffle_buffer", "seed", "rank", "world_size", "transform", "augment", "image_size")
+        own = inspect.signature(cls).parameters.keys() - {"shards"}
         settings = {name: options.pop(name) for name in own if name in options}
         if not is_dataset(source):
             access = {name: options.pop(name) for name in ("config", "revision", "token") if name in options}

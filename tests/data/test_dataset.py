@@ -14,6 +14,8 @@ from blip_refine.data.sources.scenes import load_scenes
 from blip_refine.errors import ConfigurationError, DataError
 from blip_refine.records import CaptionRecord
 
+from .photos import difference, encode, make_photo
+
 
 @pytest.fixture
 def collator(tiny_captioner):
@@ -56,6 +58,17 @@ def test_one_broken_file_is_left_out_and_named(tmp_path, collator):
     assert alone["unreadable"][0][0] == "broken.jpg" and (alone["labels"] == IGNORED).all()
     evaluation = collator(training=False)([data[1]])
     assert len(evaluation["indices"]) == 0 and "pixel_values" not in evaluation
+
+
+def test_a_truncated_file_is_kept_where_that_is_asked_for(tmp_path):
+    whole = encode(make_photo(3, (64, 48)))
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    record = CaptionRecord(str(tmp_path / "cut.jpg"), ("a photo",), "cut.jpg")
+    assert "truncated" in BlipCaptionDataset([record])[0]["error"]
+    item = BlipCaptionDataset([record], truncated="recover")[0]
+    assert item["image"].size == (64, 48) and "error" not in item
+    top = (0, 0, 64, 16)
+    assert difference(item["image"].crop(top), make_photo(3, (64, 48)).crop(top)) < 10
 
 
 def test_tensors_of_a_batch(collator, tiny_captioner):
