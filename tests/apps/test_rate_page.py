@@ -111,7 +111,7 @@ def test_ten_pictures_by_keyboard_with_the_server_killed_between(tmp_path, brows
     from selenium.webdriver.common.keys import Keys
 
     run, port = make_run(tmp_path / "run", images=12), free_port()
-    options = ("--images", "10", "--per-image", "1", "--check-every", "6")
+    options = ("--images", "10", "--per-image", "1", "--check-every", "6", "--systems", "before,refined")
     page = browser()
     server = start_server(run, port, *options)
     scores = iter([5, 4, 3, 2, 1] * 100)
