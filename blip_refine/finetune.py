@@ -168,6 +168,7 @@ def finetune(
             if part is not None
         },
         fingerprint=fingerprint_records(train.records),
+        evaluation_split=_split_of(test),
         overlap=f"{len(overlap)} evaluation images are in the training set" if overlap else "none found",
         decoding=describe_decoding(args.decoding),
         hyperparameters=changed_arguments(args),
@@ -276,6 +277,12 @@ def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
             changed[field.name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
     # "auto" is another precision on another machine.
     return {**changed, "precision": args.chosen_precision}
+
+
+def _split_of(dataset: BlipCaptionDataset | None) -> str | None:
+    """What the split of all images is called, where the source says so."""
+    names = {record.split for record in dataset.records} if dataset is not None else set()
+    return names.pop() if len(names) == 1 else None
 
 
 def _with_candidates(decoding: DecodingOptions, refiner) -> DecodingOptions:

@@ -117,6 +117,7 @@ def test_the_card_passes_the_hubs_own_validation(demo, monkeypatch):
     scores = json.loads((demo.folder / "coco_metrics.json").read_text())
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert found["CIDEr"] == pytest.approx(scores["CIDEr"], abs=5e-5)
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
     assert not re.search(r"[Mm]ore [Ii]nformation [Nn]eeded|TODO|\bNone\b|\bnan\b|\{\{", card.content)
 
 

@@ -23,6 +23,7 @@ class RunFacts:
         dataset (`str`, *optional*): What it was trained on.
         splits (`dict`, *optional*): Split name to `{"images", "captions"}`.
         fingerprint (`str`, *optional*): Of the data and its splits.
+        evaluation_split (`str`, *optional*): What the evaluated images' split is called.
         overlap (`str`, *optional*): The outcome of the check for training images in the evaluation.
         decoding (`dict`, *optional*): How captions were generated.
         hyperparameters (`dict`, *optional*): Those that differ from the defaults.
@@ -38,6 +39,7 @@ class RunFacts:
     dataset: str | None = None
     splits: dict[str, Any] | None = None
     fingerprint: str | None = None
+    evaluation_split: str | None = None
     overlap: str | None = None
     decoding: dict[str, Any] | None = None
     hyperparameters: dict[str, Any] | None = None

@@ -191,11 +191,10 @@ def _weights_scores(run: RunFolder) -> list[tuple[str, str, float]]:
 
 
 def _emissions(run: RunFolder) -> dict[str, Any] | None:
-    grams = run.facts.get("co2_eq_kg")
-    if not is_number(grams):
+    if "co2_eq_kg" not in run.energy:
         return None
     return {
-        "emissions": round(1000 * float(grams), 3),
+        "emissions": round(1000 * run.energy["co2_eq_kg"], 3),
         "source": "codecarbon",
         "training_type": "pre-training" if run.pretraining else "fine-tuning",
         **({"hardware_used": run.facts["hardware"]} if run.facts.get("hardware") else {}),

@@ -199,8 +199,8 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
     if is_number(run.facts.get("seconds")):
         facts["time"] = _duration(run.facts["seconds"])
     for key, label, unit in (("energy_kwh", "energy", "kWh"), ("co2_eq_kg", "emissions", "kg CO2 equivalent")):
-        if is_number(run.facts.get(key)):
-            facts[label] = f"{run.facts[key]:.4g} {unit}"
+        if key in run.energy:
+            facts[label] = f"{run.energy[key]:.4g} {unit}"
     if run.facts.get("hardware"):
         facts["hardware"] = run.facts["hardware"]
     facts |= {str(name): value for name, value in (run.facts.get("versions") or {}).items()}

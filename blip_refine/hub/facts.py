@@ -25,6 +25,9 @@ METRICS = {
 }
 """Name in `coco_metrics.json` to the name for people and the metric's name on the Hub."""
 
+ENERGY = {"energy_kwh": "energy_kwh", "co2_eq_kg": "co2_kg"}
+"""Name of a fact in `run.json` to its name in the Trainer's log."""
+
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -77,6 +80,18 @@ class RunFolder:
             return next(iter(self.scores))
         plain = [name for name in self.scores if name not in ("before", "refined")]
         return "after" if "after" in self.scores else (plain[-1] if plain else None)
+
+    @property
+    def energy(self) -> dict[str, float]:
+        """What training took, where it was measured: `energy_kwh` and `co2_eq_kg`, of `run.json` or of the Trainer's
+        log, in which every training that was ended has its row."""
+        found = {name: float(self.facts[name]) for name in ENERGY if is_number(self.facts.get(name))}
+        log = [row for row in self.training.get("log_history") or () if isinstance(row, Mapping)]
+        for name, logged in ENERGY.items():
+            rows = [row[logged] for row in log if is_number(row.get(logged))]
+            if rows:
+                found.setdefault(name, sum(rows))
+        return found
 
     @property
     def evaluated_images(self) -> int | None:

@@ -148,6 +148,16 @@ def test_errors_people_and_emissions(full_run):
     assert "0.0123 kg CO2" in text and ModelCard(text).data.co2_eq_emissions["emissions"] == 12.3
 
 
+def test_energy_is_told_as_the_trainer_logged_it(full_run):
+    log = json.loads((full_run / "trainer_state.json").read_text())["log_history"]
+    change(full_run / "trainer_state.json", log_history=[*log, {"energy_kwh": 0.25, "co2_kg": 0.1, "step": 20}])
+    text = render_model_card(full_run)
+    assert "| energy | 0.25 kWh |" in text and "| emissions | 0.1 kg CO2 equivalent |" in text
+    assert ModelCard(text).data.co2_eq_emissions["emissions"] == 100.0
+    change(full_run / "trainer_state.json", log_history=[*log, {"energy_kwh": 0.25, "step": 20}])
+    assert "CO2" not in render_model_card(full_run), "without a country nobody knows"
+
+
 def test_licence_from_base_and_data():
     assert inherit_license("Salesforce/blip-image-captioning-base", None).metadata == {"license": "bsd-3-clause"}
     assert inherit_license("Salesforce/blip-image-captioning-base", "my-photos").metadata == {}, "terms are not known"
