@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,7 +109,8 @@ class LoadingTrainer(Seq2SeqTrainer):
         """What the model's `forward` takes of a batch; what could not be read is remembered and taken out."""
         for image_id, reason in batch.get("unreadable", ()):
             self.unreadable.setdefault(image_id, reason)
-        if len(self.unreadable) > 16 and self.train_dataset is not None:
+        # A stream that is read from its start does not say how much there is.
+        if len(self.unreadable) > 16 and isinstance(self.train_dataset, Sized):
             if len(self.unreadable) >= len(self.train_dataset):
                 image_id, reason = next(iter(self.unreadable.items()))
                 raise DataError(f"No image can be decoded; the first is {image_id!r}: {reason}")

@@ -214,9 +214,11 @@ def test_training_from_a_stream_keeps_every_caption(tiny_captioner, tmp_path):
     sharded = ShardedCaptionStream([lambda: iter(data.records)])
     with pytest.raises(ConfigurationError, match="only be read from its start"):
         CaptionTrainer(model, arguments(tmp_path, max_steps=2), sharded, scenes("validation", 2), processor)
-    alone = CaptionTrainer(model, arguments(tmp_path, max_steps=2), sharded, processing_class=processor)
+    broken = [CaptionRecord(b"no photo", ("a photo",), f"broken{n}") for n in range(20)]
+    mostly_broken = ShardedCaptionStream([lambda: iter([*broken, *data.records])], shuffle_buffer=0)
+    alone = CaptionTrainer(model, arguments(tmp_path, max_steps=7), mostly_broken, processing_class=processor)
     alone.train()
-    assert alone.state.global_step == 2
+    assert alone.state.global_step == 7 and len(alone.unreadable) == 20
 
 
 def test_streams_augment_too():
