@@ -17,7 +17,7 @@ from .adapters import add_lora as add_lora
 from .adapters import count_parameters as count_parameters
 from .adapters import quantization_config
 from .attention import use_attention
-from .families import FAMILIES
+from .families import FAMILIES, attention_of_parts
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
 
@@ -91,7 +91,9 @@ def load_captioner(
                 f"({', '.join(FAMILIES)}) such as 'Salesforce/blip-image-captioning-base'."
             )
         model_class, processor_class = captioner_class(config.model_type)
-        options: dict[str, Any] = {} if config.model_type == "blip" else {"attn_implementation": attention}
+        options: dict[str, Any] = {}
+        if config.model_type != "blip":
+            options["attn_implementation"] = attention_of_parts(config, attention)
         if quantization is not None:
             compute = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or "float32")
             options |= {"quantization_config": quantization_config(quantization, compute)}

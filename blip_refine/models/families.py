@@ -127,3 +127,27 @@ def text_layers(model: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
     decoder = captioner.language_model.get_decoder()
     layers = getattr(decoder, "layers", None) or decoder.block
     return captioner.language_model.get_input_embeddings(), list(layers)
+
+
+def attention_of_parts(config: Any, attention: str) -> str | dict[str, str]:
+    """What `from_pretrained` of BLIP-2 or InstructBLIP takes as `attn_implementation`.
+
+    Args:
+        config (`PretrainedConfig`): Of the captioner.
+        attention (`str`): "sdpa" or "eager".
+
+    Returns:
+        `str` or `dict`: The Q-Former and T5 of some releases of `transformers` have no fused attention, and refuse the
+        whole model: they are given the stock one there, and the other parts what was asked for.
+    """
+    import transformers
+
+    qformer = {"blip-2": transformers.Blip2QFormerModel, "instructblip": transformers.InstructBlipQFormerModel}
+    parts = {
+        "qformer_config": qformer[config.model_type],
+        "text_config": transformers.MODEL_MAPPING[type(config.text_config)],
+    }
+    without = {name: "eager" for name, part in parts.items() if not part._supports_sdpa}
+    if attention != "sdpa" or not without:
+        return attention
+    return {"": attention, **dict.fromkeys(("vision_config", *parts), attention), **without}

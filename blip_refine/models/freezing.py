@@ -58,7 +58,8 @@ def learning_rate_factors(
             for parameter in module.parameters():
                 factors[id(parameter)] = factors.get(id(parameter), 1.0) * layer_decay**depth
     if layer_decay != 1.0:
-        head = base_model(model).get_output_embeddings()
+        captioner = base_model(model)
+        head = getattr(captioner, "text_decoder", captioner).get_output_embeddings()
         tied = {id(parameter) for parameter in head.parameters()} if head is not None else set()
         for name in tied:
             # Input embeddings that are also the output layer are as near to the output as a weight can be.

@@ -97,6 +97,9 @@ def test_learning_rates_differ_by_depth(tiny_captioner, tmp_path):
         "text_decoder.bert.encoder.layer.1.output.dense.weight": 1.0,
         "text_decoder.bert.encoder.layer.0.output.dense.weight": 0.5,
         "text_decoder.cls.predictions.bias": 1.0,
+        # The output layer's own weight, although it is the input's as well.
+        "text_decoder.bert.embeddings.word_embeddings.weight": 1.0,
+        "text_decoder.bert.embeddings.position_embeddings.weight": 0.25,
     }
     assert {name: factors[name] for name in wanted} == pytest.approx(wanted)
 
