@@ -46,6 +46,7 @@ def add_lora(model: nn.Module, lora: bool | str | dict[str, Any] | Any = True) -
     if is_quantized(model):
         # Norms and embeddings to float32, and gradients for the inputs: without them checkpointing trains nothing.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        _keep_trainable_on_cpu(model)
     try:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
@@ -53,6 +54,17 @@ def add_lora(model: nn.Module, lora: bool | str | dict[str, Any] | Any = True) -
     if not attached_parameters(wrapped):
         raise ConfigurationError(f"LoRA was attached to nothing: no module is named {config.target_modules}.")
     return wrapped
+
+
+def _keep_trainable_on_cpu(model: nn.Module) -> None:
+    """Leave 4-bit weights in the form that has a backward pass.
+
+    On a CPU with AVX-512 BF16, bitsandbytes repacks them at the first inference into one that has none: an evaluation
+    before training, or between two epochs, would be the end of it.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def attached_parameters(model: nn.Module) -> list[str]:

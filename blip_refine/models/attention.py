@@ -29,6 +29,8 @@ ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 def _attend(query, key, value, mask=None, dropout: float = 0.0, scale: float | None = None) -> torch.Tensor:
     """`scaled_dot_product_attention` over `(batch, heads, length, size)`, in the precision that is fast here."""
     dtype = query.dtype
+    # Under autocast packed 8-bit weights answer in the precision of their input and adapters in autocast's own.
+    key, value = key.to(dtype), value.to(dtype)
     if dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
         # The backward pass of the CPU's fused attention takes 8 times as long in bfloat16 as in float32 (torch 2.13,
         # 64 images x 65 states and 320 captions x 16 tokens: 1.24 s against 0.14 s), though the forward is faster.

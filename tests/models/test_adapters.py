@@ -43,7 +43,8 @@ def test_an_adapter_is_trained_and_merged_with_equal_outputs(kind, checkpointing
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_qlora_trains_on_packed_weights(bits, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_qlora_trains_on_packed_weights(bits, precision, tmp_path):
     model, processor = load_captioner("starter", lora={"r": 4}, quantization=bits)
     full, _ = load_captioner("starter", lora={"r": 4})
     bytes_of = [sum(p.numel() * p.element_size() for p in one.parameters()) for one in (model, full)]
@@ -54,12 +55,17 @@ def test_qlora_trains_on_packed_weights(bits, tmp_path):
     with torch.no_grad():
         difference = (logits(model, pixels) - logits(full, pixels)).abs().mean() / logits(full, pixels).abs().mean()
     assert 0 < difference < 0.1
-    # On some CPUs bitsandbytes repacks 4-bit weights at the first inference, for good and without a backward pass.
-    model, processor = load_captioner("starter", lora={"r": 4}, quantization=bits)
     before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-    args = arguments(tmp_path, max_steps=2, learning_rate=1e-2, save_strategy="no", per_device_train_batch_size=2)
-    trainer = CaptionTrainer(model, args, scenes("train", 4), processing_class=processor)
+    args = arguments(
+        tmp_path, max_steps=2, learning_rate=1e-2, save_strategy="no", per_device_train_batch_size=2, eval_steps=1,
+        eval_strategy="steps", precision=precision,
+    )  # fmt: skip
+    trainer = CaptionTrainer(model, args, scenes("train", 4), scenes("validation", 2), processor)
+    # Scoring before training and between two steps leaves the weights such that they have a backward pass.
+    untrained = trainer.evaluate()["eval_loss"]
     trainer.train()
+    evaluated = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
+    assert len(evaluated) == 2 and evaluated[1] < untrained
     changed = [name for name, value in model.named_parameters() if name in before and not value.equal(before[name])]
     assert changed and all("lora_" in name for name in changed)
     with pytest.raises(ConfigurationError, match="quantised"):
