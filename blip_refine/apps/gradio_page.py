@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ def serve_page(
     Raises:
         ConfigurationError: The port is taken.
     """
+    if block:
+        end_in_order()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         _, url, _ = page.launch(
@@ -76,6 +80,17 @@ def serve_page(
     if block:
         page.block_thread()
     return url
+
+
+def end_in_order() -> None:
+    """Let the program end as after Ctrl-C when it is asked to end, so that what belongs to a page is cleared away."""
+
+    def end(number: int, _frame: Any) -> None:
+        # By default the process would be gone at once, and its files would stay.
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 class VisitorFiles:

@@ -29,6 +29,7 @@ def app(
 
     from ..apps.captioners import Captioners
     from ..apps.demo import build_app, launch_app
+    from ..apps.gradio_page import end_in_order
     from ..errors import ConfigurationError
 
     password = None
@@ -43,6 +44,7 @@ def app(
     for name in desk.models:
         output.note(f"Loading {name} ...")
         desk.load(name)
+    end_in_order()
     page = build_app(title=title, captioners=desk)
     url = launch_app(page, host=host, port=port, password=password, open_browser=open_page, block=False)
     output.line(f"Page: {url}   (Ctrl-C ends it)")

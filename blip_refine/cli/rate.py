@@ -46,6 +46,7 @@ def rate(
     if summary:
         _summarize(run, RatingStudy(path), exclude or [])
         return
+    from ..apps.gradio_page import end_in_order
     from ..apps.rate import build_rating_app, launch_rating_app
 
     names = [name.strip() for name in raters.split(",")] if raters else []
@@ -59,6 +60,7 @@ def rate(
         raise ConfigurationError(
             f"On {host} only raters with a link of their own get in: name them with --raters A,B."
         )
+    end_in_order()
     page = build_rating_app(study, tokens=tokens, preference=preference)
     links = {name: f"?token={study.add_rater(name)}" for name in names}
     url = launch_rating_app(page, host=host, port=port, open_browser=open_page, block=False)
