@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from blip_refine.cli.main import main
 from blip_refine.data.sources.scenes import make_scene
 
 pytest.importorskip("gradio", reason="gradio is not installed")
@@ -77,11 +78,16 @@ def test_the_endpoint_for_programs():
         endpoint.stdout.close()
 
 
-def test_bad_input_is_one_sentence():
-    for words, said in (
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (["nowhere/at/all"], "There is no folder"),
         (["--api", "--compare", "starter"], "With --api there is one model"),
         (["--password-env", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is not set"),
-    ):
-        ran = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
-        assert ran.returncode == 2 and said in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        main(["app", *words])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and said in error and "Traceback" not in error
