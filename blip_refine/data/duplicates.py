@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..errors import ImageDecodeError
 from ..records import CaptionRecord, ImageInput
-from .hamming import COLOR_GRID, HASH_SIZE, near_pairs
+from .hamming import COLOR_GRID, HASH_SIZE, NearIndex, near_pairs
 from .images import CroppedImage, load_image, read_image_bytes
 
 DECODED_SIDE = 64
@@ -134,6 +134,21 @@ def _hash(image: ImageInput, perceptual: bool) -> ImageHash:
         # An image that cannot be decoded cannot be looked at; it is still known by its bytes, and whoever trains on
         # it meets the error itself.
         return ImageHash(content)
+
+
+class KnownImages:
+    """A collection of images, to ask of one picture at a time whether it is a copy of one of them.
+
+    Args:
+        hashes (`Sequence[ImageHash]`): Of the collection.
+    """
+
+    def __init__(self, hashes: Sequence[ImageHash]):
+        self._contents = {hashed.content for hashed in hashes}
+        self._near = NearIndex([hashed.perceptual for hashed in hashes])
+
+    def __contains__(self, hashed: ImageHash) -> bool:
+        return hashed.content in self._contents or self._near.has_near(hashed.perceptual)
 
 
 def find_duplicate_pairs(

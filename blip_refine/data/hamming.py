@@ -63,6 +63,25 @@ def near_pairs(first: Sequence[str | None], second: Sequence[str | None] | None 
                     yield (one, other) if one < other else (other, one)
 
 
+class NearIndex:
+    """Perceptual hashes to look one up in, for pictures that come one at a time.
+
+    Args:
+        hashes (`Sequence[str]`): In hex; `None` is close to none.
+    """
+
+    def __init__(self, hashes: Sequence[str | None]):
+        _, self._words, self._colors = _unpack(hashes)
+
+    def has_near(self, text: str | None) -> bool:
+        """Whether one of the hashes is close to this one."""
+        if not text or not len(self._words):
+            return False
+        _, words, colors = _unpack([text])
+        every, one = np.arange(len(self._words)), np.arange(1)
+        return next(_close(words, colors, one, self._words, self._colors, every), None) is not None
+
+
 def _unpack(hashes: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Places of the hashes that are there; their bits as four 64-bit words; their colours."""
     places = np.array([place for place, text in enumerate(hashes) if text], dtype=np.int64)

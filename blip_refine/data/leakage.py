@@ -124,8 +124,7 @@ def _check_records(data: object) -> None:
     if callable(data):  # `ShardedCaptionStream.records`
         raise ConfigurationError(
             "The images of a stream that can only be read from its start cannot be compared with those of an "
-            "evaluation beforehand. Evaluate in another process, with evaluation images prepared together with the "
-            "training images (blip-refine prepare), or train from a BlipCaptionDataset or a CaptionStream."
+            "evaluation beforehand. Leave those out before training: stream.without(evaluation.records)."
         )
 
 

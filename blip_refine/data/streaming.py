@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ImageDecodeError
 from ..records import CaptionRecord
 from .augment import Augmentation
 from .dataset import BlipCaptionDataset
+from .duplicates import KnownImages, hash_image, hash_records
 from .reading import RecordReader
 
 Shard = Callable[[], Iterable[CaptionRecord]]
@@ -183,6 +184,8 @@ class ShardedCaptionStream(IterableDataset):
         seed (`int`, defaults to 0): Of the order of shards and records.
         rank (`int`, defaults to 0): Which of the processes this is.
         world_size (`int`, defaults to 1): How many processes share the data.
+        without (`Sequence[CaptionRecord]`): Images to be evaluated on. What is a copy of one of them, re-encoded or
+            resized too, is left out as it comes, which costs a look at each picture of 64 by 64 pixels.
         transform, augment, image_size, truncated: See [`BlipCaptionDataset`].
 
     Raises:
@@ -197,6 +200,7 @@ class ShardedCaptionStream(IterableDataset):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        without: Sequence[CaptionRecord] = (),
         transform: Callable | None = None,
         augment: str | Augmentation | None = None,
         image_size: int | tuple[int, int] | None = None,
@@ -210,6 +214,8 @@ class ShardedCaptionStream(IterableDataset):
         self.shards, self.shuffle_buffer, self.seed = list(shards), shuffle_buffer, seed
         self.rank, self.world_size = rank, world_size
         self.reader = RecordReader.make(transform, augment, image_size, truncated)
+        self.excluded = tuple(hash_records(without))
+        self._known = KnownImages(self.excluded)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._skipped = 0
         self._yielded = 0
@@ -248,6 +254,23 @@ class ShardedCaptionStream(IterableDataset):
         changed.reader = self.reader.with_changes(**changes)
         return changed
 
+    def without(self, records: Sequence[CaptionRecord]) -> ShardedCaptionStream:
+        """The same stream, with copies of these images left out too."""
+        changed = copy.copy(self)
+        changed.excluded = self.excluded + tuple(hash_records(records))
+        changed._known = KnownImages(changed.excluded)
+        return changed
+
+    def leaves_out(self, records: Sequence[CaptionRecord]) -> bool:
+        """Whether every one of these images is left out, so that they can be evaluated on."""
+        return all(hashed in self._known for hashed in hash_records(records))
+
+    def _is_wanted(self, record: CaptionRecord) -> bool:
+        try:
+            return not self.excluded or hash_image(record.image) not in self._known
+        except ImageDecodeError:
+            return True  # whoever reads it is told why it cannot be read
+
     @property
     def epoch(self) -> int:
         """The epoch, from 0."""
@@ -272,7 +295,9 @@ class ShardedCaptionStream(IterableDataset):
             found = self._chained(shards[reader::readers])
         else:
             found = islice(self._chained(shards), reader, None, readers)
-        return self._shuffled(found, random.Random(f"{self.seed}:{self.epoch}:{reader}:{readers}"))
+        return self._shuffled(
+            filter(self._is_wanted, found), random.Random(f"{self.seed}:{self.epoch}:{reader}:{readers}")
+        )
 
     @staticmethod
     def _chained(shards: Sequence[Shard]) -> Iterator[CaptionRecord]:

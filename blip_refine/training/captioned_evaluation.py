@@ -15,7 +15,9 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from ..data.collator import IGNORED
 from ..data.dataset import BlipCaptionDataset
+from ..data.fingerprint import Fingerprint
 from ..data.leakage import ensure_no_overlap
+from ..data.streaming import ShardedCaptionStream
 from ..errors import ConfigurationError
 from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions
 from ..metrics import ALL_METRICS, corpus_sacrebleu, score_captions
@@ -64,6 +66,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
     """
 
     overlap: list[Any]
+    _seen_before: Fingerprint | None
     sacrebleu_signature: str | None
     _last_evaluation: list[CaptionedImage]
 
@@ -190,7 +193,9 @@ class EvaluatingTrainer(Seq2SeqTrainer):
             metrics=self._training_metrics,
             allow_empty=True,
         )
-        return {"sacrebleu": bleu, **{name: scores.corpus[name] for name in self._training_metrics}}
+        # CIDEr of a single image is 0 whatever it says, and not given.
+        given = {name: scores.corpus[name] for name in self._training_metrics if name in scores.corpus}
+        return {"sacrebleu": bleu, **given}
 
     def _image_states(self, inputs: dict[str, Any]) -> torch.Tensor:
         """What the vision encoder says of a batch, in its own precision: `(images, patches + 1, hidden)`."""
@@ -256,7 +261,9 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         dataset = self.eval_dataset if dataset is None else dataset
         if dataset is None:
             raise ConfigurationError("There is nothing to evaluate: give evaluate_coco a dataset.")
-        seen = self.images_seen()
+        data = self.train_dataset
+        left_out = isinstance(data, ShardedCaptionStream) and data.leaves_out(dataset.records)
+        seen = self._seen_before if left_out else self.images_seen()
         if seen is not None:
             self.overlap = ensure_no_overlap(seen, dataset.records, allow_overlap=self.args.allow_overlap)
         if not self.args.predict_with_generate:

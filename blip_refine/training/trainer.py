@@ -13,6 +13,7 @@ from ..data.dataset import BlipCaptionDataset, FeatureDataset
 from ..data.fingerprint import training_fingerprint
 from ..data.leakage import ensure_no_overlap, images_seen
 from ..data.preprocess import ImagePreprocessor
+from ..data.streaming import ShardedCaptionStream
 from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..hub.trainer import HubPushMixin
 from ..models.captioner import base_model
@@ -87,7 +88,12 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         )
         self.overlap: list[Any] = []
         if eval_dataset is not None:
-            seen = images_seen(getattr(train_dataset, "records", None), self._seen_before)
+            if isinstance(train_dataset, ShardedCaptionStream):
+                # Nobody has seen its images yet: copies of evaluated ones are left out as they come.
+                train_dataset = train_dataset.without(eval_dataset.records)
+                seen = self._seen_before
+            else:
+                seen = images_seen(getattr(train_dataset, "records", None), self._seen_before)
             if seen is not None:
                 self.overlap = ensure_no_overlap(seen, eval_dataset.records, allow_overlap=args.allow_overlap)
         if args.augmentation is not None and train_dataset is not None:

@@ -211,14 +211,38 @@ def test_training_from_a_stream_keeps_every_caption(tiny_captioner, tmp_path):
     assert trainer.state.global_step == 6 and trainer.state.epoch == 2
     with pytest.raises(ConfigurationError, match="dispatch_batches"):
         arguments(tmp_path, accelerator_config={"dispatch_batches": True})
-    sharded = ShardedCaptionStream([lambda: iter(data.records)])
-    with pytest.raises(ConfigurationError, match="only be read from its start"):
-        CaptionTrainer(model, arguments(tmp_path, max_steps=2), sharded, scenes("validation", 2), processor)
     broken = [CaptionRecord(b"no photo", ("a photo",), f"broken{n}") for n in range(20)]
     mostly_broken = ShardedCaptionStream([lambda: iter([*broken, *data.records])], shuffle_buffer=0)
     alone = CaptionTrainer(model, arguments(tmp_path, max_steps=7), mostly_broken, processing_class=processor)
     alone.train()
     assert alone.state.global_step == 7 and len(alone.unreadable) == 20
+
+
+def test_a_stream_from_a_source_leaves_out_what_is_evaluated_on(tiny_captioner, tmp_path):
+    """Its images cannot be compared beforehand: copies, re-encoded and resized too, are left out as they come."""
+    model, processor = tiny_captioner()
+    records = [CaptionRecord(encode(make_photo(n)), (f"photo {n}",), f"{n}") for n in range(8)]
+    evaluation = BlipCaptionDataset(
+        [
+            CaptionRecord(encode(make_photo(2)), ("photo 2",), "the same"),
+            CaptionRecord(encode(make_photo(5).resize((80, 60)), "PNG"), ("photo 5",), "resized"),
+        ]
+    )
+    stream = ShardedCaptionStream([lambda: iter(records)], shuffle_buffer=0)
+    trainer = CaptionTrainer(model, arguments(tmp_path, max_steps=2), stream, evaluation, processor)
+    texts = [item["image_id"] for item in trainer.train_dataset]
+    assert texts == ["0", "1", "3", "4", "6", "7"] and len(list(stream)) == 8
+    trainer.train()
+    assert not trainer.evaluate_coco(metrics=["Bleu"]).contaminated
+    other = BlipCaptionDataset(records[:1])
+    with pytest.raises(ConfigurationError, match=r"stream\.without\(evaluation\.records\)"):
+        trainer.evaluate_coco(other)
+    trainer.train_dataset = trainer.train_dataset.without(other.records)
+    assert trainer.evaluate_coco(other, metrics=["Bleu"]).images
+    given = ShardedCaptionStream([lambda: iter(records)], without=other.records, shuffle_buffer=0)
+    broken = CaptionRecord(b"no photo", ("a",), "broken")
+    assert given.leaves_out(other.records) and not given.leaves_out(evaluation.records)
+    assert len(list(ShardedCaptionStream([lambda: iter([broken, *records])], without=other.records))) == 8
 
 
 def test_streams_augment_too():
