@@ -8,7 +8,7 @@ demo:      ## The main job on the embedded default, in three minutes
 test:      ## All tests
 	sh scripts/test.sh
 
-quality:   ## Lint, formatting, types, and that the starter's card is up to date
+quality:   ## Lint, formatting and types
 	sh scripts/environment.sh dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

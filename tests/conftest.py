@@ -20,6 +20,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 STARTER = Path(__file__).resolve().parent.parent / "blip_refine" / "starter"
 
 
+@pytest.fixture(autouse=True)
+def away_from_the_repository(tmp_path, monkeypatch):
+    """A test that writes to a relative path writes into a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real photos and gold scores that `BLIP_REFINE_TEST_DATA` names."""
