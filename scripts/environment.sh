@@ -28,7 +28,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 extras=""
-[ "${1:-}" = dev ] && extras="[dev,metrics,openai,evaluate,grammar,language,apps,gguf]"
+[ "${1:-}" = dev ] && extras="[dev,metrics,openai,evaluate,grammar,language,apps,gguf,quant]"
 
 # A second call has nothing to do: the stamp holds what was asked for.
 wanted="$extras $(cksum pyproject.toml scripts/constraints.txt | tr '\n' ' ')"
