@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from blip_refine.data.collator import IGNORED
-from blip_refine.errors import ConfigurationError, ModelError
+from blip_refine.errors import ConfigurationError, LeakageError, ModelError
 from blip_refine.models.adapters import add_lora, attached_parameters
 from blip_refine.models.blip2_text import LanguageModelText
 from blip_refine.models.captioner import check_image_size, load_captioner
@@ -96,6 +96,35 @@ def test_gradient_does_not_depend_on_accumulation_and_captions_come_from_pixels(
     metrics = trainer.evaluate()
     # Random weights know nothing of the captions; a leak of the reference would score above 40 (see test_traps).
     assert metrics["eval_sacrebleu"] < 5 and len(trainer._last_evaluation) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_smoothing_padding_masked_labels_and_overlap_are_as_with_blip(kind, tmp_path):
+    model, processor = make_family(kind)
+    processor.tokenizer.padding_side = "left"
+    args = arguments(tmp_path, label_smoothing_factor=0.2)
+    trainer = CaptionTrainer(model, args, scenes("train", 3), scenes("validation", 2), processor)
+    items = [scenes("train", 3)[i] for i in range(3)]
+    batch = trainer.data_collator(items)
+    assert (batch["attention_mask"][:, 0] == 1).all() and (batch["labels"] == IGNORED).any()
+    ends = [row[row != IGNORED][-1].item() for row in batch["labels"]]
+    assert set(ends) == {LanguageModelText(model, processor).end_id}, "every caption ends with the end token"
+    model.train()
+    smoothed = trainer.compute_loss(model, dict(batch))
+    outputs = model(**trainer._model_inputs(dict(batch)))
+    logits, labels = outputs.logits, batch["labels"]
+    if model.config.use_decoder_only_language_model:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    expected = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=0.2
+    )
+    torch.testing.assert_close(smoothed, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.isclose(smoothed, outputs.loss, rtol=1e-5)
+    # -100 reaches no tokenizer: references are texts, predictions are captions.
+    found = trainer.predict(scenes("validation", 2))
+    assert found.label_ids == [list(record.captions) for record in scenes("validation", 2).records]
+    with pytest.raises(LeakageError):
+        CaptionTrainer(model, arguments(tmp_path), scenes("train", 3), scenes("train", 1), processor)
 
 
 @pytest.mark.parametrize("kind", ["blip-2 opt", "instructblip t5"])
