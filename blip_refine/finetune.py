@@ -28,7 +28,7 @@ from .report.report import write_report
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
 from .training.checkpoints import find_checkpoint
-from .training.loading import make_ready
+from .training.loading import make_collator, make_ready
 from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
@@ -197,6 +197,7 @@ def plan_finetuning(
     """
     captioner, processor = load_captioner(model, **loading)
     make_ready(captioner, processor, args)
+    make_collator(captioner, processor, args)  # refuses what does not fit the prompt
     if validation is not None:
         ensure_no_overlap(train.records, validation.records, allow_overlap=args.allow_overlap)
     return describe_plan(captioner, args, train.records)

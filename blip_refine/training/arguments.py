@@ -179,6 +179,12 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if self.dataloader_pin_memory and not torch.cuda.is_available():
             self.dataloader_pin_memory = False
         self.captions_per_image = str(self.captions_per_image)
+        if self.captions_per_image != "all" and not (
+            self.captions_per_image.isdecimal() and int(self.captions_per_image) >= 1
+        ):
+            raise ConfigurationError(
+                f"captions_per_image must be 'all' or at least 1, not {self.captions_per_image!r}."
+            )
         if self.cache_vision_features and not self.freeze_vision:
             raise ConfigurationError(
                 "cache_vision_features needs freeze_vision: what an encoder says changes while it is trained."

@@ -96,10 +96,11 @@ class LoadingTrainer(Seq2SeqTrainer):
             with self.args.main_process_first(desc="encoding images"):
                 features = VisionFeatures(self.model, self.processing_class, folder, self.args.feature_dtype)
                 missing, keys = features.missing(dataset.records)
-                size = features.check_disk(len(missing)) / 2**30
+                size = features.check_disk(len(missing))
+                written = f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
                 logger.warning(
-                    "Encoding %d images once into %s: %.2f GiB (%d more are there already).",
-                    *(len(missing), features.folder, size, len(set(keys.values())) - len(missing)),
+                    "Encoding %d images once into %s: %s (%d more are there already).",
+                    *(len(missing), features.folder, written, len(set(keys.values())) - len(missing)),
                 )
                 keys = features.build(dataset.records, batch_size=self.args.per_device_eval_batch_size)
             self._features[id(dataset)] = FeatureDataset(dataset, features, keys)

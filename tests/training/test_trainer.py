@@ -255,6 +255,8 @@ def test_a_metric_that_will_not_be_there_is_refused_before_training(tiny_caption
         ({"precision": "half"}, "no precision 'half'; there are: auto, bf16, fp16, fp32"),
         ({"precision": "fp32", "bf16": True}, "bf16=True and precision='fp32' contradict"),
         ({"num_beams": 0}, "num_beams"),
+        ({"captions_per_image": "two"}, "captions_per_image must be 'all' or at least 1, not 'two'"),
+        ({"captions_per_image": "0"}, "captions_per_image must be 'all' or at least 1"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_at_once(tmp_path, changes, message):
