@@ -290,9 +290,16 @@ def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple
     base_name = adapter.get("base_model_name_or_path")
     if not base_name:
         raise ModelError(f"The adapter in {name_or_path} does not say which model it belongs to.")
+    image_size = loading.pop("image_size")
     model, processor = load_captioner(base_name, **loading)
     if any((Path(place) / name).is_file() for name in PROCESSOR_FILES):
         processor = type(processor).from_pretrained(place)
+        size = processor.image_processor.size
+        if image_size is None and size["height"] == size["width"]:
+            # The base may have another size than the adapter was trained on; positions are interpolated as they were.
+            image_size = size["height"]
+    if image_size is not None:
+        resize_image_input(model, processor, image_size)
     try:
         wrapped = PeftModel.from_pretrained(model, place)
     except (RuntimeError, ValueError) as error:

@@ -75,6 +75,21 @@ def test_qlora_trains_on_packed_weights(bits, precision, tmp_path):
     assert merge_adapter(again) is not None
 
 
+def test_an_adapter_trained_at_another_image_size_loads_at_that_size(tmp_path):
+    model, processor = load_captioner("starter", lora={"r": 4}, image_size=48)
+    args = arguments(tmp_path, max_steps=1, learning_rate=1e-2, save_strategy="no", per_device_train_batch_size=2)
+    trainer = CaptionTrainer(model, args, scenes("train", 2), processing_class=processor)
+    trainer.train()
+    trainer.save_model()
+    pixels = torch.rand(1, 3, 48, 48)
+    again, again_processor = load_captioner(tmp_path)
+    assert again_processor.image_processor.size["height"] == 48
+    torch.testing.assert_close(logits(again, pixels), logits(model.eval(), pixels), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits(merge_adapter(again), pixels), logits(model, pixels), atol=1e-4, rtol=1e-3)
+    larger, processor = load_captioner(tmp_path, image_size=96)
+    assert processor.image_processor.size["height"] == larger.config.vision_config.image_size == 96
+
+
 def test_unknown_names_are_refused(tiny_captioner):
     with pytest.raises(ConfigurationError, match="no adapter 'lorra'"):
         add_lora(tiny_captioner()[0], "lorra")
