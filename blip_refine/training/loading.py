@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,10 +112,11 @@ class LoadingTrainer(Seq2SeqTrainer):
         for image_id, reason in batch.get("unreadable", ()):
             self.unreadable.setdefault(image_id, reason)
         # A stream that is read from its start does not say how much there is.
-        if len(self.unreadable) > 16 and isinstance(self.train_dataset, Sized):
-            if len(self.unreadable) >= len(self.train_dataset):
-                image_id, reason = next(iter(self.unreadable.items()))
-                raise DataError(f"No image can be decoded; the first is {image_id!r}: {reason}")
+        records = getattr(self.train_dataset, "records", None)
+        if isinstance(records, Sequence) and batch.get("unreadable") and len(self.unreadable) >= len(records) > 0:
+            if self.unreadable.keys() >= {record.image_id for record in records}:
+                first = records[0].image_id
+                raise DataError(f"No training image can be decoded; {first!r}: {self.unreadable[first]}")
         inputs = {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
         pixels = inputs.get("pixel_values")
         if self._preprocessor is not None and pixels is not None and pixels.dtype == torch.uint8:
@@ -127,8 +129,10 @@ def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments)
 
     Raises:
         ModelError: The processor makes pictures of another size than the model takes.
-        ConfigurationError: There are not so many layers as are to be frozen.
+        ConfigurationError: There are not so many layers as are to be frozen, or `output_dir` is a file.
     """
+    if args.output_dir is not None and Path(args.output_dir).is_file():
+        raise ConfigurationError(f"The run must be written into a folder, and {str(args.output_dir)!r} is a file.")
     check_image_size(base_model(model), processor)
     if args.freeze_vision:
         freeze_vision_encoder(model)

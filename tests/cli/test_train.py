@@ -190,6 +190,7 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
         ((*SMALL, "--metric-for-best-model", "cidderr", "--output", "{out}/b"), "did you mean 'CIDEr'"),
         ((*SMALL, "--captions-per-image", "0", "--output", "{out}/p"), "at least 1"),
         ((*SMALL, "--max-txt-len", "2", "--dry-run"), "leaves no room for a caption"),
+        ((*SMALL, "--output", __file__), "is a file"),
         ((*SMALL, "--refiner", "magic", "--output", "{out}/r"), "magic"),
         ((*SMALL, "--freeze-vision-layers", "99", "--output", "{out}/f"), "99"),
     ],

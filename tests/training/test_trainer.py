@@ -11,7 +11,7 @@ import transformers
 
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.data.sources.scenes import load_scenes
-from blip_refine.errors import ConfigurationError, LeakageError
+from blip_refine.errors import ConfigurationError, DataError, LeakageError
 from blip_refine.metrics import score_captions
 from blip_refine.models.captioner import load_captioner
 from blip_refine.records import CaptionRecord
@@ -181,6 +181,17 @@ def test_broken_images_are_left_out_and_named(tiny_captioner, tmp_path):
     trainer.train()
     assert set(trainer.unreadable) == {"broken.jpg", "also-broken.jpg"}
     assert len(trainer._last_evaluation) == 3
+
+
+def test_training_on_broken_images_alone_is_refused(tiny_captioner, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    bad = CaptionRecord(str(tmp_path / "broken.jpg"), ("a photo",), "broken.jpg")
+    model, processor = tiny_captioner()
+    for records in ([bad], [replace(bad, image_id=str(n), image=f"gone-{n}.jpg") for n in range(5)]):
+        data = BlipCaptionDataset(records)
+        trainer = CaptionTrainer(model, arguments(tmp_path / "out"), data, processing_class=processor)
+        with pytest.raises(DataError, match="No training image can be decoded"):
+            trainer.train()
 
 
 def test_resuming_gives_the_weights_of_an_unbroken_run(tiny_captioner, tmp_path):
