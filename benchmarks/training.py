@@ -4,8 +4,9 @@ Question: how many captions a second does each train on, at equal gradient, and 
 
     python benchmarks/training.py --images 2 --repeats 3 --output benchmarks/results/training.json
 
-BLIP-base size with random weights. The stock side is `transformers.BlipForConditionalGeneration` with its own
-attention, one row an image-caption pair, the same rows, dtype and optimizer. Both sides alternate in one process.
+BLIP-base size (`--model starter`: the starter's) with random weights. The stock side is
+`transformers.BlipForConditionalGeneration` with its own attention, one row an image-caption pair, the same rows and
+precision. Both sides alternate in one process; memory is measured in a process of its own for each.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ import torch
 import transformers
 from transformers import BlipConfig
 
+import blip_refine
 from blip_refine.jsonlines import write_json
 from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
 
 CAPTIONS, LENGTH = 5, 16
+STARTER = Path(blip_refine.__file__).parent / "starter"
 
 
 def processor_name() -> str:
@@ -69,7 +72,7 @@ class PeakMemory:
 
 def make_batch(images: int, size: int, config: BlipConfig, device: torch.device) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    ids = torch.randint(1000, 30000, (images * CAPTIONS, LENGTH))
+    ids = torch.randint(10, config.text_config.vocab_size - 10, (images * CAPTIONS, LENGTH))
     ids[:, 0] = config.text_config.bos_token_id
     # Captions of unlike lengths, padded on the right.
     lengths = torch.randint(9, LENGTH + 1, (len(ids),))
@@ -88,15 +91,19 @@ class Sides:
     def __init__(self, options: argparse.Namespace, names: tuple[str, ...] = NAMES):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autocast = options.precision == "bf16"
-        config = BlipConfig(
-            # The default range of 1e-10 makes activations so small that processors compute with them many times
-            # slower.
-            vision_config={"image_size": 384, "num_hidden_layers": options.layers, "initializer_range": 0.02},
-            text_config={
-                "num_hidden_layers": options.layers,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
-            },
+        config = (
+            BlipConfig.from_pretrained(STARTER)
+            if options.model == "starter"
+            else BlipConfig(
+                # The default range of 1e-10 makes activations so small that processors compute with them many times
+                # slower.
+                vision_config={"image_size": 384, "num_hidden_layers": options.layers, "initializer_range": 0.02},
+                text_config={
+                    "num_hidden_layers": options.layers,
+                    "hidden_dropout_prob": 0.0,
+                    "attention_probs_dropout_prob": 0.0,
+                },
+            )
         )
         self.models = {}
         for kind, model_class in (
@@ -108,7 +115,7 @@ class Sides:
                 self.models[kind] = model_class(config).to(self.device).train()
         if "ours" in self.models:
             use_attention(self.models["ours"])
-        self.batch = make_batch(options.images, 384, config, self.device)
+        self.batch = make_batch(options.images, config.vision_config.image_size, config, self.device)
         self.counts = torch.full((options.images,), CAPTIONS)
         self.repeated = {**self.batch, "pixel_values": self.batch["pixel_values"].repeat_interleave(CAPTIONS, 0)}
         if self.NAMES[3] in names:
@@ -155,6 +162,7 @@ def peak_in_a_fresh_process(name: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=["base", "starter"], default="base", help="the size; weights are random")
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=12, help="12 is BLIP-base; fewer for a quick look")
@@ -212,8 +220,9 @@ def main() -> None:
             "images": options.images,
             "captions_per_image": CAPTIONS,
             "tokens": LENGTH,
-            "layers": options.layers,
-            "image_size": 384,
+            "model": options.model,
+            "layers": options.layers if options.model == "base" else None,
+            "image_size": sides.batch["pixel_values"].shape[-1],
             "precision": options.precision,
             "repeats": options.repeats,
         },
