@@ -32,13 +32,13 @@ class ImageServer:
                     server.agents.add(self.headers["User-Agent"])
                     server._at_once += 1
                     server.most_at_once = max(server.most_at_once, server._at_once)
+                    self.is_counted = True
                 try:
                     server.answer(self)
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # the client has had enough, which is what some of these tests are about
                 finally:
-                    with server._lock:
-                        server._at_once -= 1
+                    server._answered(self)
 
             def log_message(self, *arguments) -> None:
                 pass
@@ -65,7 +65,14 @@ class ImageServer:
         for name, value in {"Content_Type": "image/jpeg", **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
+        # Before the body goes: the client may have it, and ask for the next, before this thread goes on.
+        self._answered(handler)
         handler.wfile.write(body)
+
+    def _answered(self, handler) -> None:
+        with self._lock:
+            self._at_once -= handler.is_counted
+            handler.is_counted = False
 
     def answer(self, handler) -> None:
         path = handler.path
