@@ -200,7 +200,17 @@ def test_another_kind_of_model_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "device_map",
-    ["auto", {"vision_model": "cpu", "text_decoder": "disk"}, {"vision_model": "disk", "text_decoder": "cpu"}],
+    [
+        "auto",
+        {"vision_model": "disk", "text_decoder": "cpu"},
+        pytest.param(
+            {"vision_model": "cpu", "text_decoder": "disk"},
+            marks=pytest.mark.skipif(
+                transformers.__version__.startswith("5.8."),
+                reason="transformers 5.8 cannot keep an output layer on the disk that is tied to the embeddings",
+            ),
+        ),
+    ],
 )
 def test_a_captioner_in_parts_says_the_same(device_map, starter_captioner, scene_pixels):
     model, processor = starter_captioner
