@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from machine import processor_name
 from PIL import Image
 from transformers import BlipConfig
 
@@ -271,11 +272,10 @@ def surroundings() -> dict:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
     )
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "commit": commit.stdout.strip(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average_at_start": round(os.getloadavg()[0], 2),

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from machine import processor_name
 from PIL import Image
 from transformers import (
     BertTokenizer,
@@ -164,11 +165,6 @@ class Watch(TrainerCallback):
         if self.target is not None and loss <= self.target:
             control.should_training_stop = True
         self.since = time.perf_counter()
-
-
-def processor_name() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 import torch
 import transformers
+from machine import processor_name
 from transformers import BlipConfig
 
 import blip_refine
@@ -34,11 +35,6 @@ from blip_refine.models.blip import BlipForConditionalGeneration
 
 CAPTIONS, LENGTH = 5, 16
 STARTER = Path(blip_refine.__file__).parent / "starter"
-
-
-def processor_name() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 class PeakMemory:

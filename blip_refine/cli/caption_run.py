@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,25 +82,23 @@ class CaptionRun:
     def describe(self) -> None:
         """What a run would do, by names alone: no image is read."""
         held: set[str] = set()
-        if self.output is not None and self.output.suffix == ".jsonl" and self.output.exists():
-            held = {str(row.get("image_id")) for row in read_jsonl(self.output) if not row.get("error")}
-        found = list(self.sources())
-        problems = {id(source): problem for source in found if (problem := _problem(source)) is not None}
-        missing = [source for source in found if id(source) in problems]
-        known = [source for source in found if id(source) not in problems and source.image_id in held]
-        if self.existing != "resume":
-            known = []
-        todo = len(found) - len(missing) - len(known)
+        known_rows = self.output if self.existing == "resume" else None
+        if known_rows is not None and known_rows.suffix == ".jsonl" and known_rows.exists():
+            held = {str(row.get("image_id")) for row in read_jsonl(known_rows) if not row.get("error")}
+        found = [(source, _problem(source)) for source in self.sources()]
+        missing = [(source, problem) for source, problem in found if problem is not None]
+        todo = [source for source, problem in found if problem is None and source.image_id not in held]
+        known = len(found) - len(missing) - len(todo)
         sink.line(
-            f"{len(found)} inputs: {todo} to caption, {len(known)} with a caption in {self.output or 'no file'}."
+            f"{len(found)} inputs: {len(todo)} to caption, {known} with a caption in {self.output or 'no file'}."
         )
-        for source in missing:
-            sink.line(f"  {source.image_id}: {problems[id(source)]}")
-        for source in islice((one for one in found if one not in missing and one not in known), 10):
+        for source, problem in missing:
+            sink.line(f"  {source.image_id}: {problem}")
+        for source in todo[:10]:
             sink.line(f"  {source.image_id}")
-        if todo > 10:
-            sink.line(f"  ... and {todo - 10} more")
-        sink.result({"inputs": len(found), "to_caption": todo, "done": len(known), "missing": len(missing)})
+        if len(todo) > 10:
+            sink.line(f"  ... and {len(todo) - 10} more")
+        sink.result({"inputs": len(found), "to_caption": len(todo), "done": known, "missing": len(missing)})
 
     def load(self, model: str, *, preset: str, changes: dict[str, Any], **options: Any) -> None:
         """Load the captioner."""
