@@ -17,10 +17,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
-from .data.images import PackedImage
+from .data.arrays import picture_of
+from .data.images import PackedImage, load_image
+from .data.undecoded import is_dataset, rows_undecoded
 from .errors import ImageDecodeError, SourceNotFoundError
 from .records import CaptionRecord, ImageInput
 from .url_images import UrlImage, UrlLimits
@@ -60,8 +61,19 @@ def is_one_image(images: Any) -> bool:
         return not _is_many(os.fspath(images))
     if isinstance(images, (bytes, bytearray, memoryview, Image.Image, CaptionRecord, PackedImage, Mapping)):
         return True
+    if hasattr(images, "read"):
+        return True
     # Arrays and tensors: (height, width) or with channels is one picture, with another dimension a batch.
-    return hasattr(images, "ndim") and hasattr(images, "dtype") and images.ndim <= 3
+    return _is_array(images) and images.ndim <= 3 and not _is_list_in_an_array(images)
+
+
+def _is_array(images: Any) -> bool:
+    return hasattr(images, "ndim") and hasattr(images, "dtype")
+
+
+def _is_list_in_an_array(images: Any) -> bool:
+    """Paths, bytes or pictures in a column of `pandas`, or in a `numpy` array of them."""
+    return _is_array(images) and images.ndim == 1 and getattr(images.dtype, "kind", "") in "OUST"
 
 
 def expand_images(
@@ -71,9 +83,10 @@ def expand_images(
 
     Args:
         images: A path, a folder (searched through), a glob pattern, an `http(s)` URL, a data URI or base64 text, the
-            bytes of a file, a `PIL.Image.Image`, a `numpy` array or `torch` tensor (one picture or a batch), a
-            [`CaptionRecord`], a row of a dataset; or any iterable of these, a `datasets.Dataset` or a column of one
-            among them, as long as it likes.
+            bytes of a file, an open file, a `PIL.Image.Image`, a `numpy` array or `torch` tensor (one picture or a
+            batch), a [`CaptionRecord`], a row of a dataset; or any iterable of these, a `datasets.Dataset`, a column
+            of one or of a `pandas.DataFrame` among them, as long as it likes. A generator may change or close a
+            picture, an array or a file when it is asked for the next one.
         image_column (`str`, *optional*): The column of a dataset that holds the images. By default "image", else the
             first one of an image type.
         limits ([`UrlLimits`], *optional*): What a download may cost.
@@ -84,7 +97,8 @@ def expand_images(
     limits = limits or UrlLimits()
     if _is_iterable_of_images(images):
         column = image_column or _image_column(images)
-        stream: Iterable[Any] = chain.from_iterable(_unfold_one(item) for item in images)
+        items = rows_undecoded(images) if is_dataset(images) else images
+        stream: Iterable[Any] = chain.from_iterable(_unfold_one(item) for item in items)
     else:
         column, stream = image_column, _unfold(images)
     for place, item in enumerate(stream):
@@ -97,6 +111,11 @@ def expand_images(
 def _is_iterable_of_images(images: Any) -> bool:
     if is_one_image(images) or isinstance(images, (str, os.PathLike)):
         return False
+    if hasattr(images, "iterrows"):
+        raise ImageDecodeError(
+            f"A {type(images).__name__} is a table: give its column of images, such as table['path'], or its rows, "
+            "table.to_dict('records'), with image_column=."
+        )
     if not isinstance(images, Iterable):
         raise ImageDecodeError(
             f"A {type(images).__name__} is no image: give a path, a URL, bytes, a picture, an array, or several."
@@ -118,7 +137,7 @@ def _unfold(item: Any) -> Iterable[Any]:
         if not _is_many(text):
             return (item,)
         return _files_in(text) if os.path.isdir(text) else _files_like(text)
-    if hasattr(item, "ndim") and hasattr(item, "dtype") and item.ndim == 4:
+    if _is_array(item) and item.ndim == 4:
         return item
     return (item,)
 
@@ -183,15 +202,38 @@ def _name(item: Any, place: int, column: str | None, limits: UrlLimits) -> Image
     if isinstance(item, (bytes, bytearray, memoryview)):
         return ImageSource(str(place), bytes(item))
     if isinstance(item, Image.Image):
-        return ImageSource(str(place), item)
-    if hasattr(item, "ndim") and hasattr(item, "dtype"):
+        return ImageSource(str(place), _still(item))
+    if _is_array(item):
         return ImageSource(str(place), picture_of(item))
+    if hasattr(item, "read"):
+        return ImageSource(str(place), _read(item, place))
     raise ImageDecodeError(f"Input {place} is a {type(item).__name__}, which is no image.")
+
+
+def _still(picture: Image.Image) -> Image.Image:
+    """A picture that stays as it is now. It is decoded in a worker, later: by then a generator may have closed its
+    file, gone on to the next frame of an animation, or drawn over it."""
+    try:
+        still = load_image(picture) if isinstance(picture, ImageFile.ImageFile) else picture
+        return picture.copy() if still is picture else still
+    except (ValueError, AssertionError) as error:  # what Pillow says of a closed file depends on the format
+        raise ImageDecodeError(f"A picture has been closed before it could be decoded: {error}.") from error
+
+
+def _read(file: Any, place: int) -> bytes:
+    """What an open file holds from where it stands."""
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:
+        raise ImageDecodeError(f"Input {place}, an open file, cannot be read: {error}.") from error
+    if not isinstance(data, (bytes, bytearray)):
+        raise ImageDecodeError(f"Input {place} is a file of text: open it with mode 'rb'.")
+    return bytes(data)
 
 
 def _name_row(row: Mapping[str, Any], place: int, column: str | None, limits: UrlLimits) -> ImageSource:
     """A row of a dataset, or an image as `datasets` keeps it undecoded: `{"bytes": ..., "path": ...}`."""
-    if set(row) == {"bytes", "path"}:
+    if _is_packed(row):
         image = row["bytes"] if row["bytes"] is not None else row["path"]
         if image is None:
             raise ImageDecodeError(f"Input {place} holds neither bytes nor a path.")
@@ -201,8 +243,14 @@ def _name_row(row: Mapping[str, Any], place: int, column: str | None, limits: Ur
     if row.get(column) is None:
         raise ImageDecodeError(f"Input {place} has no image under {column!r} (it has: {', '.join(map(str, row))}).")
     source = _name(row[column], place, None, limits)
-    metadata = {key: value for key, value in row.items() if key not in (column, "image_id")}
+    others = {key: value for key, value in row.items() if key not in (column, "image_id")}
+    metadata = {key: value for key, value in others.items() if not _is_packed(value)}
     return ImageSource(str(row.get("image_id", source.image_id)), source.image, metadata)
+
+
+def _is_packed(value: Any) -> bool:
+    """Whether this is an image as `datasets` keeps it undecoded."""
+    return isinstance(value, Mapping) and set(value) == {"bytes", "path"}
 
 
 def _name_text(text: str, place: int, limits: UrlLimits) -> ImageSource:
@@ -234,42 +282,3 @@ def _from_base64(text: str, place: int) -> bytes:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error as error:
         raise ImageDecodeError(f"Input {place} is not base64: {error}.") from error
-
-
-def picture_of(array: Any) -> Image.Image:
-    """The picture in an array or tensor.
-
-    Args:
-        array (`np.ndarray` or `torch.Tensor`): Of shape `(height, width)`, `(height, width, channels)` or
-            `(channels, height, width)` with 1, 3 or 4 channels; whole numbers from 0 to 255, or floats from 0 to 1.
-
-    Raises:
-        ImageDecodeError: It is no such array. Normalized `pixel_values` are not.
-    """
-    if hasattr(array, "detach"):
-        array = array.detach().cpu()
-        # numpy has no bfloat16.
-        array = (array.float() if array.is_floating_point() else array).numpy()
-    array = np.asarray(array)
-    shape = array.shape
-    if array.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in shape:
-        raise ImageDecodeError(f"An array of shape {shape} is no picture: it takes (height, width, 3) or the like.")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif np.issubdtype(array.dtype, np.floating):
-        low, high = float(array.min()), float(array.max())
-        if not (low >= -1e-6 and high <= 1 + 1e-6):
-            raise ImageDecodeError(
-                f"An array of floats from {low:.3g} to {high:.3g} is no picture: floats go from 0 to 1 and whole "
-                "numbers from 0 to 255. Give the picture as it was before it was normalized."
-            )
-        array = np.round(array.clip(0, 1) * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.integer) or array.min() < 0 or array.max() > 255:
-            raise ImageDecodeError(f"An array of {array.dtype} is no picture: whole numbers go from 0 to 255.")
-        array = array.astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(array))

@@ -125,8 +125,7 @@ class CaptionPipeline:
             raise ConfigurationError(f"`batch_size` must be at least 1, not {batch_size}.")
         if num_workers is not None and num_workers < 0:
             raise ConfigurationError(f"`num_workers` counts threads and cannot be {num_workers}.")
-        if on_error not in ("record", "raise"):
-            raise ConfigurationError(f"`on_error` is 'record' or 'raise', not {on_error!r}.")
+        _raises(on_error)
         self.model, self.processor = model, processor
         self.decoding = DecodingOptions.preset(decoding) if isinstance(decoding, str) else decoding
         self.refiner = None if refiner is None else as_refiner(refiner)
@@ -241,7 +240,7 @@ class CaptionPipeline:
         size = self.batch_size if batch_size is None else batch_size
         if size < 1:
             raise ConfigurationError(f"`batch_size` must be at least 1, not {size}.")
-        raises = (self.on_error if on_error is None else on_error) == "raise"
+        raises = _raises(self.on_error if on_error is None else on_error)
 
         def prepare(source: ImageSource) -> PreparedImage:
             return self.prepare(source, skip)
@@ -375,6 +374,12 @@ class CaptionPipeline:
                 timeout=self.refiner_timeout,
             )
         return [replace(one, caption=self.review.block(caption)) for one, caption in zip(batch, captions, strict=True)]
+
+
+def _raises(on_error: str) -> bool:
+    if on_error not in ("record", "raise"):
+        raise ConfigurationError(f"`on_error` is 'record' or 'raise', not {on_error!r}.")
+    return on_error == "raise"
 
 
 _OPTIONS = frozenset(inspect.signature(CaptionPipeline.__init__).parameters) - {"self", "model", "processor"}

@@ -1,0 +1,87 @@
+"""Data sets of the `datasets` library with their images as files, not as pictures.
+
+`datasets` decodes images while it is iterated over: one broken image would end the iteration, and all of the decoding
+would be done in one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ImageDecodeError
+from .images import PackedImage
+
+
+class DatasetFile(PackedImage):
+    """An image that a streamed data set names by an address of its own (`zip://a.jpg::hf://...`).
+
+    Args:
+        path (`str`): The address.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def read_bytes(self) -> bytes:
+        """Fetch it, in the way in which the data set would.
+
+        Raises:
+            ImageDecodeError: It cannot be had.
+        """
+        from datasets.utils.file_utils import xopen
+
+        try:
+            with xopen(self.path, "rb") as file:
+                return file.read()
+        except (OSError, ValueError, KeyError) as error:
+            raise ImageDecodeError(f"{self.path!r} cannot be read: {error}.") from error
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def is_dataset(images: Any) -> bool:
+    """Whether `images` is a `datasets.Dataset` or `IterableDataset`, or one column of such."""
+    return type(images).__module__.startswith("datasets.")
+
+
+def rows_undecoded(images: Any) -> Iterator[Any]:
+    """The rows of a data set, or the values of its column, with images as `{"bytes": ..., "path": ...}`.
+
+    Args:
+        images (`datasets.Dataset`, `datasets.IterableDataset`, or a column of one): With images, or without. Rows
+            that a transform of the user makes (`set_transform`) are left as it makes them.
+    """
+    column = getattr(images, "column_name", None)
+    if column is None:
+        for row in _undecoded(images):
+            yield {name: _addressed(value) for name, value in row.items()} if isinstance(row, Mapping) else row
+        return
+    source = images.source
+    for value in (_undecoded(source) if hasattr(source, "cast_column") else source)[column]:
+        yield _addressed(value)
+
+
+def _undecoded(dataset: Any) -> Any:
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, Mapping) or getattr(dataset, "_format_type", None) == "custom":
+        return dataset
+    names = [name for name, feature in features.items() if type(feature).__name__ == "Image" and feature.decode]
+    if names and hasattr(dataset, "with_format"):
+        dataset = dataset.with_format(None)
+    for name in names:
+        dataset = dataset.cast_column(name, replace(features[name], decode=False))
+    return dataset
+
+
+def _addressed(value: Any) -> Any:
+    if not isinstance(value, Mapping) or set(value) != {"bytes", "path"} or value["bytes"] is not None:
+        return value
+    path = value["path"]
+    remote = path is not None and ("::" in path or "://" in path) and not os.path.exists(path)
+    return DatasetFile(path) if remote else value
