@@ -28,7 +28,8 @@ from transformers import (
 
 from ..errors import ConfigurationError, ModelError
 from .attention import sharing_image_states
-from .search import Vocabulary, search
+from .graphs import DecodingGraphs
+from .search import BatchSearch, Vocabulary, search
 from .text_decoder import StepDecoder
 
 
@@ -235,6 +236,7 @@ def generate_captions(
     options: DecodingOptions | str = "accurate",
     *,
     image_states: torch.Tensor | None = None,
+    graphs: DecodingGraphs | None = None,
 ) -> list[DecodedImage]:
     """Caption images.
 
@@ -245,6 +247,8 @@ def generate_captions(
         options (`DecodingOptions` or `str`, defaults to `"accurate"`): How to decode, or the name of a preset.
         image_states (`torch.Tensor` of shape `(images, patches + 1, hidden)`, *optional*): The vision encoder's
             output for them, in the place of `pixel_values`.
+        graphs ([`DecodingGraphs`], *optional*): Where CUDA graphs of this captioner's decoding are kept from call to
+            call. By default none are made.
 
     Returns:
         `list[DecodedImage]`: One for each image, in their order.
@@ -269,10 +273,16 @@ def generate_captions(
             return generate_captions_by_language_model(captioner, processor, pixel_values, options, image_states)
         with sharing_image_states(captioner):
             states = encode_images(captioner, pixel_values) if image_states is None else image_states
-            return _generate_shared(captioner, processor, states, options)
+            return _generate_shared(captioner, processor, states, options, graphs)
 
 
-def _generate_shared(captioner: Any, processor: Any, states: torch.Tensor, options: DecodingOptions):
+def _generate_shared(
+    captioner: Any,
+    processor: Any,
+    states: torch.Tensor,
+    options: DecodingOptions,
+    graphs: DecodingGraphs | None,
+) -> list[DecodedImage]:
     """By `search`, over image states that all rows of an image share."""
     config = captioner.config.text_config
     prompt = [config.bos_token_id, *prompt_tokens(processor, options.prompt)]
@@ -284,11 +294,18 @@ def _generate_shared(captioner: Any, processor: Any, states: torch.Tensor, optio
         )
     rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
     states = _beside(states, captioner.text_decoder.bert.embeddings.word_embeddings.weight)
-    decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
     generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
     vocabulary = Vocabulary(end=config.sep_token_id, pad=config.pad_token_id)
     processors = _processors(processor, options, vocabulary.end, states.device)
-    found = search(decoder, prompt, options, vocabulary, processors, generator)
+    start = torch.tensor(prompt, device=states.device)
+
+    def search_over(states: torch.Tensor) -> BatchSearch:
+        decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
+        return BatchSearch(decoder, start, options, vocabulary, processors, generator)
+
+    found = None if graphs is None else graphs.search(captioner.text_decoder, states, options, search_over)
+    if found is None:
+        found = search(search_over(states))
     texts = processor.tokenizer.batch_decode(
         [prompt + one.tokens for captions in found for one in captions], skip_special_tokens=True
     )

@@ -3,13 +3,18 @@
 Greedy and beam search choose the tokens that `transformers.GenerationMixin.generate` chooses, with the same meaning
 of every option; `tests/models/test_decoding.py` compares them. An image leaves the batch when nothing can change its
 captions any more.
+
+Nothing in `BatchSearch.begin` and `BatchSearch.advance` waits for the device: no value is read from it and none is
+sent to it (an assigned number would be), so that `graphs.py` can record them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers import LogitsProcessorList
@@ -39,57 +44,108 @@ class Vocabulary:
     pad: int
 
 
-def search(
-    decoder: StepDecoder,
-    prompt: Sequence[int],
-    options: DecodingOptions,
-    vocabulary: Vocabulary,
-    processors: LogitsProcessorList,
-    generator: torch.Generator | None = None,
-) -> list[list[Found]]:
-    """Decode a batch.
+STEPS_BETWEEN_CHECKS = 4
+"""Asking the GPU what is finished stops it; there, a few steps too many cost less than asking at each."""
+
+
+class BatchSearch:
+    """The search over one batch of images, a token at a time.
 
     Args:
         decoder ([`StepDecoder`]): Over the images, with as many rows an image as `options` need.
-        prompt (`Sequence[int]`): Start token and prompt.
+        prompt (`torch.Tensor` of shape `(length,)`): Start token and prompt.
         options ([`DecodingOptions`]): How.
         vocabulary ([`Vocabulary`]): The special tokens.
         processors (`LogitsProcessorList`): What changes the scores before a token is chosen. `min_new_tokens` is seen
             to here.
         generator (`torch.Generator`, *optional*): For sampling.
+    """
+
+    def __init__(
+        self,
+        decoder: StepDecoder,
+        prompt: torch.Tensor,
+        options: DecodingOptions,
+        vocabulary: Vocabulary,
+        processors: LogitsProcessorList,
+        generator: torch.Generator | None = None,
+    ):
+        self.decoder, self.options = decoder, options
+        self._prompt, self._vocabulary, self._processors, self._generator = prompt, vocabulary, processors, generator
+        self._chosen: tuple[torch.Tensor, torch.Tensor | None]
+
+    def begin(self) -> None:
+        """Read the prompt. Then `finite` says for each image whether the scores of its first token are numbers."""
+        logits = self.decoder.start(self._prompt)
+        kind = _BeamSearch if self.options.num_beams > 1 else _RowSearch
+        self.state: SearchState = kind(
+            len(logits), self._prompt, self.options, self._vocabulary, self._processors, self._generator, logits.device
+        )
+        self.finite = logits.isfinite().all(1)
+        self._logits = logits[:, None].expand(-1, self.state.rows, -1)
+
+    def advance(self, step: int) -> None:
+        """Choose the token at place `step` of every row; to be called for 0, 1, 2, ..., `max_new_tokens - 1`."""
+        if step:
+            self._logits = self.decoder.step(*self._chosen)
+        self._chosen = self.state.choose(self._logits, step)
+
+    def keep(self, survivors: Sequence[int]) -> list[int]:
+        """Go on with the images at these places. Returns, for each new place, the place where its image was."""
+        order = self.decoder.keep(survivors)
+        tokens, parents = self._chosen
+        index = torch.tensor(order, device=tokens.device)
+        self.state.keep(index)
+        self._chosen = tokens[index], None if parents is None else parents[index]
+        return order
+
+
+def search(running: BatchSearch) -> list[list[Found]]:
+    """Decode a batch, and leave out of it what is done.
+
+    Args:
+        running ([`BatchSearch`]): Not begun yet.
 
     Returns:
         `list[list[Found]]`: For each image its captions, best first.
+
+    Raises:
+        ModelError: The model's scores are not numbers.
     """
-    logits = decoder.start(prompt)
-    images = len(logits)
-    if not bool(logits.isfinite().all()):
-        raise ModelError("The model's scores are not numbers: its weights are broken, or overflow in this precision.")
-    kind = _BeamSearch if options.num_beams > 1 else _RowSearch
-    state = kind(images, prompt, options, vocabulary, processors, generator, logits.device)
-    logits = logits[:, None].expand(-1, state.rows, -1)
+    running.begin()
+    check_finite(running.finite)
+    images, steps = len(running.finite), running.options.max_new_tokens
     places = list(range(images))
     found: list[list[Found]] = [[] for _ in range(images)]
-    for step in range(options.max_new_tokens):
-        tokens, parents = state.choose(logits, step)
-        last = step + 1 == options.max_new_tokens
-        # Asking the GPU what is finished stops it; there, a few steps too many cost less than asking at each.
-        if last or logits.device.type == "cpu" or step % 4 == 3:
-            done = [True] * len(places) if last else state.done().tolist()
-            for place, is_done in enumerate(done):
-                if is_done:
-                    found[places[place]] = state.results(place)
-            survivors = [place for place, is_done in enumerate(done) if not is_done]
-            if not survivors:
-                break
-            if len(survivors) < len(places):
-                order = decoder.keep(survivors)
-                places = [places[place] for place in order]
-                index = torch.tensor(order, device=logits.device)
-                state.keep(index)
-                tokens, parents = tokens[index], None if parents is None else parents[index]
-        logits = decoder.step(tokens, parents)
+    checks = 1 if running.finite.device.type == "cpu" else STEPS_BETWEEN_CHECKS
+    for step in range(steps):
+        running.advance(step)
+        last = step + 1 == steps
+        if not last and (step + 1) % checks:
+            continue
+        done = [True] * len(places) if last else running.state.done().tolist()
+        finished = [place for place, is_done in enumerate(done) if is_done]
+        for place, captions in zip(finished, running.state.results(finished), strict=True):
+            found[places[place]] = captions
+        survivors = [place for place, is_done in enumerate(done) if not is_done]
+        if not survivors:
+            break
+        if finished:
+            places = [places[place] for place in running.keep(survivors)]
     return found
+
+
+def check_finite(finite: torch.Tensor) -> None:
+    """Refuse scores that are not numbers.
+
+    Args:
+        finite (`torch.Tensor` of shape `(images,)`): Boolean.
+
+    Raises:
+        ModelError: One of them is `False`.
+    """
+    if not bool(finite.all()):
+        raise ModelError("The model's scores are not numbers: its weights are broken, or overflow in this precision.")
 
 
 class _Search:
@@ -100,12 +156,12 @@ class _Search:
     def __init__(self, images, prompt, options, vocabulary, processors, generator, device):
         self.images, self.options, self.vocabulary = images, options, vocabulary
         self.processors, self.generator, self.device = processors, generator, device
-        self.prompt = torch.tensor(prompt, device=device)
+        self.prompt = prompt
 
     def _process(self, scores: torch.Tensor, new_tokens: torch.Tensor, step: int) -> torch.Tensor:
         """`scores` of shape `(images, rows, vocabulary)` after all processors; changed in place where that is safe."""
         if step < self.options.min_new_tokens:
-            scores[..., self.vocabulary.end] = -torch.inf
+            scores[..., self.vocabulary.end].fill_(-torch.inf)
         if not self.processors:
             return scores
         images, rows, size = scores.shape
@@ -150,13 +206,17 @@ class _RowSearch(_Search):
         """For each image, whether all its rows have ended."""
         return self.ended.all(1)
 
-    def results(self, image: int) -> list[Found]:
-        """The captions of one image, the most probable (by the mean over its tokens) first."""
-        rows = zip(
-            self.tokens[image].tolist(), self.lengths[image].tolist(), self.log_probs[image].tolist(), strict=True
-        )
-        found = [Found(tokens[:length], log_prob) for tokens, length, log_prob in rows]
-        return sorted(found, key=lambda one: one.log_prob / len(one.tokens), reverse=True)
+    def results(self, places: Sequence[int]) -> list[list[Found]]:
+        """The captions of the images at these places, the most probable (by the mean over its tokens) first."""
+        found = []
+        for rows in _on_the_host(places, self.tokens, self.lengths, self.log_probs):
+            captions = [Found(tokens[:length], log_prob) for tokens, length, log_prob in rows]
+            found.append(sorted(captions, key=lambda one: one.log_prob / len(one.tokens), reverse=True))
+        return found
+
+    def snapshot(self) -> _RowSearch:
+        """The search as it stands now."""
+        return copy.copy(self)
 
     def keep(self, index: torch.Tensor) -> None:
         """Go on with the images at `index`."""
@@ -198,17 +258,30 @@ class _BeamSearch(_Search):
         """For each image, whether nothing can change its captions any more."""
         return torch.stack([group.done() for group in self.groups]).all(0)
 
-    def results(self, image: int) -> list[Found]:
-        """The captions of one image, those of the highest score first, without repetitions."""
-        found = sorted((one for group in self.groups for one in group.results(image)), key=lambda one: -one[0])
+    def results(self, places: Sequence[int]) -> list[list[Found]]:
+        """The captions of the images at these places, those of the highest score first, without repetitions."""
+        of_images = zip(*(group.results(places) for group in self.groups), strict=True)
+        return [self._ordered(itertools.chain(*of_groups)) for of_groups in of_images]
+
+    def _ordered(self, scored: Iterable[tuple[float, Found]]) -> list[Found]:
+        found = sorted(scored, key=lambda one: -one[0])
         distinct = {tuple(one.tokens): one for _, one in reversed(found)}
         ordered = [distinct.pop(tuple(one.tokens)) for _, one in found if tuple(one.tokens) in distinct]
         return ordered[: self.options.num_return_sequences]
+
+    def snapshot(self) -> _BeamSearch:
+        """The search as it stands now."""
+        taken = copy.copy(self)
+        taken.groups = [copy.copy(group) for group in self.groups]
+        return taken
 
     def keep(self, index: torch.Tensor) -> None:
         """Go on with the images at `index`."""
         for group in self.groups:
             group.keep(index)
+
+
+SearchState = _RowSearch | _BeamSearch
 
 
 class _BeamGroup:
@@ -225,7 +298,7 @@ class _BeamGroup:
         )
         # All beams of an image begin alike: only the first may branch, or they would all stay alike.
         self.scores = torch.full(shape, IMPOSSIBLE, device=device)
-        self.scores[:, 0] = 0.0
+        self.scores[:, 0].fill_(0.0)
         self.log_probs = torch.zeros(shape, device=device)
         self.best_tokens = self.tokens.clone()
         self.best_scores = torch.full(shape, IMPOSSIBLE, device=device)
@@ -273,7 +346,7 @@ class _BeamGroup:
 
         # Could the best running beam, ended now, still replace one that has ended?
         attainable = self.scores[:, :1] / length**self.options.length_penalty
-        worst = self.best_scores.min(1, keepdim=True)[0].where(self.best_ended, IMPOSSIBLE)
+        worst = self.best_scores.min(1, keepdim=True)[0].masked_fill(~self.best_ended, IMPOSSIBLE)
         self.open = self.open & (attainable > worst).any(1)
         return tokens.gather(1, going_on), parents.gather(1, going_on)
 
@@ -283,7 +356,7 @@ class _BeamGroup:
     def _collect(self, scores, log_probs, sequences, ended, length: int) -> None:
         """Put candidates that have ended, of those that rank among the first `beams`, among the best."""
         ended = ended.clone()
-        ended[:, self.beams :] = False
+        ended[:, self.beams :].fill_(False)
         final = scores / length**self.options.length_penalty
         final = final + (self.done()[:, None] | ~ended) * IMPOSSIBLE
         best = torch.cat([self.best_scores, final], dim=1).topk(self.beams)[1]
@@ -300,21 +373,29 @@ class _BeamGroup:
         full = self.best_ended.all(1) if self.options.early_stopping else torch.zeros_like(self.open)
         return full | ~self.open
 
-    def results(self, image: int) -> list[tuple[float, Found]]:
-        """The best of one image, with their scores."""
+    def results(self, places: Sequence[int]) -> list[list[tuple[float, Found]]]:
+        """The best of the images at these places, with their scores."""
+        best = (self.best_scores, self.best_tokens, self.best_lengths, self.best_log_probs)
         return [
-            (score, Found(tokens[:length], log_prob))
-            for score, tokens, length, log_prob in zip(
-                self.best_scores[image].tolist(),
-                self.best_tokens[image].tolist(),
-                self.best_lengths[image].tolist(),
-                self.best_log_probs[image].tolist(),
-                strict=True,
-            )
-            if score > IMPOSSIBLE / 2
+            [
+                (score, Found(tokens[:length], log_prob))
+                for score, tokens, length, log_prob in rows
+                if score > IMPOSSIBLE / 2
+            ]
+            for rows in _on_the_host(places, *best)
         ]
 
     def keep(self, index: torch.Tensor) -> None:
         """Go on with the images at `index`."""
         for name in self.STATE + self.FLAGS:
             setattr(self, name, getattr(self, name)[index])
+
+
+def _on_the_host(places: Sequence[int], *tensors: torch.Tensor) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """For each of these images its rows, with the values of all tensors, `(images, rows, ...)`, side by side.
+
+    A tensor is moved as one: on a GPU every move waits.
+    """
+    moved = [tensor.cpu() for tensor in tensors] if places else []
+    for place in places:
+        yield zip(*(tensor[place].tolist() for tensor in moved), strict=True)

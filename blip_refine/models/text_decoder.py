@@ -25,11 +25,11 @@ class StepDecoder:
         self._states, self._rows, self._max_new_tokens = states, rows, max_new_tokens
         self._position = 0
 
-    def start(self, prompt: Sequence[int]) -> torch.Tensor:
+    def start(self, prompt: torch.Tensor) -> torch.Tensor:
         """Read the prompt, once an image for all its rows.
 
         Args:
-            prompt (`Sequence[int]`): Start token and prompt.
+            prompt (`torch.Tensor` of shape `(length,)`): Start token and prompt.
 
         Returns:
             `torch.Tensor` of shape `(images, vocabulary)`: Logits of the first new token.
@@ -38,8 +38,8 @@ class StepDecoder:
         slots = length + self._rows * self._max_new_tokens
         self._cache = DecodingCache(images, len(self._bert.encoder.layer), slots)
         self._visible = torch.zeros(images, self._rows, slots, dtype=torch.bool, device=device)
-        self._visible[:, :, :length] = True
-        tokens = torch.tensor(prompt, device=device).expand(images, length)
+        self._visible[:, :, :length].fill_(True)
+        tokens = prompt.expand(images, length)
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril() if length > 1 else None
         return self._forward(tokens, mask, length)[:, -1]
 

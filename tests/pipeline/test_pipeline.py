@@ -146,10 +146,11 @@ def test_image_gain_is_there_when_asked_for(make_pipeline, photos):
 def test_memory_exhausted_on_a_batch_is_met_with_smaller_ones(make_pipeline, photos, monkeypatch):
     import blip_refine.pipeline as module
 
-    sizes = []
+    sizes, with_graphs = [], []
 
-    def short_of_memory(model, processor, values, options):
+    def short_of_memory(model, processor, values, options, graphs):
         sizes.append(len(values))
+        with_graphs.append(graphs is not None)
         if len(values) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return generate_captions(model, processor, values, options)
@@ -158,6 +159,7 @@ def test_memory_exhausted_on_a_batch_is_met_with_smaller_ones(make_pipeline, pho
     monkeypatch.setattr(module, "generate_captions", short_of_memory)
     assert [one.text for one in make_pipeline(batch_size=10)(photos)] == expected
     assert sizes[0] == 10 and max(sizes[1:]) == 5
+    assert with_graphs[0] and not any(with_graphs[1:]), "recordings hold memory, too"
 
 
 def test_settings_tell_weights_and_decoding_apart(make_pipeline, tiny_captioner):
