@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py --photos DIR                       # BLIP base, random weights, real JPEGs
     python benchmarks/inference.py --photos DIR --parts end_to_end
+    python benchmarks/inference.py --photos DIR --parts compare ceiling --batches 1 8 64 --output gpu.json   # a GPU
     python benchmarks/inference.py --smoke                            # a minute, tiny model, nothing written
 
 Stock is `generate` under `torch.inference_mode`, batched, in the same precision, with images prepared already. Both
@@ -9,11 +10,16 @@ sides run in this process, in turn; the median is shown, in seconds by the clock
 which other programs on the machine disturb far less (with `--threads 1` hardly at all). "Default" is stock in
 float32, which is what a user gets without asking for anything. The tokens are compared, and equal or not is written
 beside the ratio.
+
+On a GPU each side is called a few times before it is timed: ours records its CUDA graphs then, which it does once in
+the life of a pipeline. "Step by step" is ours without them. The ceiling is what the vision encoder's matrix products
+alone would allow at the rate at which this device multiplies large matrices.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -30,6 +36,7 @@ import torch
 import transformers
 from machine import processor_name
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BlipConfig
 
 from blip_refine.data.sources.scenes import make_scene
@@ -38,6 +45,7 @@ from blip_refine.models.blip import BlipForConditionalGeneration
 from blip_refine.models.captioner import load_captioner
 from blip_refine.models.decoding import DecodingOptions, generate_captions
 from blip_refine.models.device import best_device, has_fast_bfloat16
+from blip_refine.models.graphs import DecodingGraphs
 from blip_refine.pipeline import CaptionPipeline
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -87,13 +95,16 @@ def stock_tokens(model, pixels: torch.Tensor) -> list[tuple[int, ...]]:
     return [tuple(row[1:].tolist()) for row in generated]
 
 
-def our_tokens(model, processor, pixels: torch.Tensor) -> list[tuple[int, ...]]:
-    return [one.tokens[0] for one in generate_captions(model, processor, pixels, FIXED)]
+def our_tokens(model, processor, pixels: torch.Tensor, graphs: DecodingGraphs | None) -> list[tuple[int, ...]]:
+    return [one.tokens[0] for one in generate_captions(model, processor, pixels, FIXED, graphs=graphs)]
 
 
 def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats: int) -> dict:
     """Stock in float32, stock in `dtype` and ours in `dtype`, in turn."""
     sides = {"stock float32": (torch.float32, "eager"), "ours": (dtype, "sdpa")}
+    graphs = DecodingGraphs()
+    if model.device.type == "cuda":
+        sides["ours step by step"] = (dtype, "sdpa")
     if dtype != torch.float32:
         sides["stock same precision"] = (dtype, "eager")
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -106,14 +117,19 @@ def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats:
             model.to(torch.float32).load_state_dict(weights)
             use_attention(model.to(precision), attention)
             values = pixels.to(model.device, precision)
-            if name == "ours":
-                took, computed, found = timed(lambda values=values: our_tokens(model, processor, values))
+            if name.startswith("ours"):
+                recorded = graphs if name == "ours" else None
+                work = functools.partial(our_tokens, model, processor, values, recorded)
             else:
-                took, computed, found = timed(lambda values=values: stock_tokens(model, values))
+                work = functools.partial(stock_tokens, model, values)
+            for _ in range(3 if model.device.type == "cuda" else 0):
+                work()
+            took, computed, found = timed(work)
             if turn:  # the first turn warms up
                 seconds[name].append(took)
                 processor_seconds[name].append(computed)
             tokens[name] = found
+    recordings = len(graphs)
     use_attention(model.to(torch.float32)).load_state_dict(weights)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     computed_median = {name: statistics.median(values) for name, values in processor_seconds.items()}
@@ -132,6 +148,7 @@ def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats:
             "clock": round(median["stock float32"] / median["ours"], 2),
             "processor": round(computed_median["stock float32"] / computed_median["ours"], 2),
         },
+        "cuda_graphs": recordings,
         "equal_captions": f"{sum(a == b for a, b in zip(tokens[rival], tokens['ours'], strict=True))}/{len(pixels)}",
         "log_probability_ours_above_stock": differences(model, pixels, tokens["ours"], tokens[rival]),
     }
@@ -163,18 +180,61 @@ def differences(model, pixels: torch.Tensor, ours: list[tuple[int, ...]], stock:
     return found
 
 
+def ceiling(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats: int) -> dict:
+    """Ours against what the vision encoder's matrix products alone would allow."""
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    use_attention(model.to(dtype))
+    values = pixels.to(model.device, dtype)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.vision_model(values[:1])
+    operations = counter.get_total_flops()
+    size = 8192 if model.device.type == "cuda" else 2048
+    matrix = torch.randn(size, size, device=model.device, dtype=dtype)
+    graphs = DecodingGraphs()
+
+    @torch.inference_mode()
+    def encode() -> torch.Tensor:
+        return model.vision_model(values).last_hidden_state
+
+    def median(work: Callable[[], object]) -> float:
+        for _ in range(3):
+            work()
+        return statistics.median(timed(work)[0] for _ in range(repeats))
+
+    with torch.inference_mode():
+        rate = 2 * size**3 / median(lambda: matrix @ matrix)
+    encoder = len(values) / median(encode)
+    ours = len(values) / median(lambda: our_tokens(model, processor, values, graphs))
+    use_attention(model.to(torch.float32)).load_state_dict(weights)
+    return {
+        "batch": len(values),
+        "precision": str(dtype).removeprefix("torch."),
+        "encoder_gflop_per_image": round(operations / 1e9, 1),
+        "matrix_products_tflop_per_second": round(rate / 1e12, 3),
+        "images_per_second": {
+            "ceiling": round(rate / operations, 3),
+            "encoder": round(encoder, 3),
+            "ours": round(ours, 3),
+        },
+        "share_of_ceiling": round(ours * operations / rate, 3),
+        "share_of_encoder": round(ours / encoder, 3),
+    }
+
+
 def end_to_end(model, processor, photos: list[Path], repeats: int) -> dict:
     """From a folder of JPEGs to JSON Lines, against the same images prepared already."""
     from blip_refine.caption_files import CaptionFile
 
-    pipeline = CaptionPipeline(model, processor, decoding=FIXED, batch_size=4)
+    size = 64 if model.device.type == "cuda" else 4
+    pipeline = CaptionPipeline(model, processor, decoding=FIXED, batch_size=size)
     prepared = processor.image_processor(
         images=[Image.open(path).convert("RGB") for path in photos], return_tensors="pt"
     ).pixel_values
+    graphs = DecodingGraphs()
 
     def model_only() -> None:
-        for first in range(0, len(photos), 4):
-            generate_captions(model, processor, prepared[first : first + 4], FIXED)
+        for first in range(0, len(photos), size):
+            our_tokens(model, processor, prepared[first : first + size], graphs)
 
     def whole() -> None:
         with tempfile.TemporaryDirectory() as folder, CaptionFile(Path(folder) / "c.jsonl", {}) as file:
@@ -182,10 +242,11 @@ def end_to_end(model, processor, photos: list[Path], repeats: int) -> dict:
                 file.write([one.caption.to_dict()])
 
     seconds: dict[str, list[float]] = {"model only": [], "whole": []}
-    for turn in range(repeats + 1):
+    # On a GPU the second turn still records.
+    for turn in range(-1, repeats + 1) if model.device.type == "cuda" else range(repeats + 1):
         for name, work in (("model only", model_only), ("whole", whole)):
             took, _, _ = timed(work)
-            if turn:
+            if turn > 0:
                 seconds[name].append(took)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {
@@ -289,13 +350,15 @@ def surroundings() -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="a folder of JPEGs; without it, pictures are drawn")
-    parser.add_argument("--parts", nargs="+", default=["compare", "end_to_end", "memory", "endpoint"])
+    parser.add_argument("--parts", nargs="+", default=["compare", "ceiling", "end_to_end", "memory", "endpoint"])
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--end-to-end-photos", type=int, default=16, help="for the end_to_end part")
     parser.add_argument("--images", type=int, default=10_000, help="for the memory part")
     parser.add_argument("--requests", type=int, default=512, help="for the endpoint part")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--output", type=Path, default=RESULTS / "inference.json")
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -303,27 +366,32 @@ def main() -> None:
     if arguments.smoke:
         arguments.batches, arguments.repeats, arguments.images = [2], 1, 200
         arguments.requests = 64
-    found: dict = {"surroundings": surroundings(), "compare": []}
+    found: dict = {"surroundings": surroundings()}
     with tempfile.TemporaryDirectory() as temporary:
         photos = sorted(arguments.photos.rglob("*.jpg")) if arguments.photos else []
         for number in range(0 if photos else 16):
             photos.append(Path(temporary) / f"{number}.jpg")
             make_scene("everyday", "test", number, size=480).image.save(photos[-1])
         found["real_photos"] = arguments.photos is not None
-        if {"compare", "end_to_end"} & set(arguments.parts):
+        if {"compare", "ceiling", "end_to_end"} & set(arguments.parts):
             model, processor = model_and_processor(arguments.smoke)
-        if "compare" in arguments.parts:
-            precisions = [getattr(torch, name) for name in arguments.precisions]
-            if not has_fast_bfloat16(best_device()) and not arguments.smoke:
-                precisions = [one for one in precisions if one != torch.bfloat16]
+        precisions = [getattr(torch, name) for name in arguments.precisions]
+        if not has_fast_bfloat16(best_device()) and not arguments.smoke:
+            precisions = [one for one in precisions if one != torch.bfloat16]
+        for part, measure in (("compare", compare), ("ceiling", ceiling)):
+            if part not in arguments.parts:
+                continue
+            found[part] = []
             for batch in arguments.batches:
-                pictures = [Image.open(path).convert("RGB") for path in photos[:batch]]
+                # Fewer photos than the largest batch has go round.
+                pictures = [Image.open(photos[place % len(photos)]).convert("RGB") for place in range(batch)]
                 pixels = processor.image_processor(images=pictures, return_tensors="pt").pixel_values
                 for precision in precisions:
-                    found["compare"].append(compare(model, processor, pixels, precision, arguments.repeats))
-                    print(json.dumps(found["compare"][-1]), flush=True)
+                    found[part].append(measure(model, processor, pixels, precision, arguments.repeats))
+                    print(json.dumps(found[part][-1]), flush=True)
         if "end_to_end" in arguments.parts:
-            found["end_to_end"] = end_to_end(model, processor, photos[:16], arguments.repeats)
+            some = photos * (-(-arguments.end_to_end_photos // len(photos)))
+            found["end_to_end"] = end_to_end(model, processor, some[: arguments.end_to_end_photos], arguments.repeats)
             print(json.dumps(found["end_to_end"]), flush=True)
     if "memory" in arguments.parts:
         found["memory"] = memory(arguments.images)
@@ -332,8 +400,8 @@ def main() -> None:
         found["endpoint"] = endpoint(arguments.requests)
         print(json.dumps(found["endpoint"]), flush=True)
     if not arguments.smoke:
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / "inference.json"
+        path = arguments.output
+        path.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(path.read_text()) if path.exists() else {}
         # Parts are measured one at a time where a machine is shared; each keeps where it was measured.
         for part in arguments.parts:
