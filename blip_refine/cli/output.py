@@ -32,27 +32,30 @@ class Output:
 
             # No width guessing in a pipe: a path broken over two lines cannot be copied.
             width = None if (sys.stderr if stderr else sys.stdout).isatty() else 160
-            self._consoles[stderr] = Console(stderr=stderr, width=width, highlight=False, soft_wrap=True)
+            # What is printed has captions, names and paths in it: none of it is markup, and ":m:" is no emoji.
+            self._consoles[stderr] = Console(
+                stderr=stderr, width=width, soft_wrap=True, markup=False, emoji=False, highlight=False
+            )
         return self._consoles[stderr]
 
     def note(self, text: str = "") -> None:
         """Say what is being done. `text` is printed as it is: no markup is read from it."""
         if not self.quiet:
-            self._console(stderr=True).print(text, markup=False)
+            self._console(stderr=True).print(text)
 
     def heading(self, text: str) -> None:
         """Begin a part of what a command does."""
         if not self.quiet:
-            self._console(stderr=True).print(f"\n{text}", style="bold", markup=False)
+            self._console(stderr=True).print(f"\n{text}", style="bold")
 
     def warning(self, text: str) -> None:
         """Say what the user should know and the command went on in spite of."""
-        self._console(stderr=True).print(f"Warning: {text}", style="yellow", markup=False)
+        self._console(stderr=True).print(f"Warning: {text}", style="yellow")
 
     def line(self, text: str = "") -> None:
         """One line of the result itself."""
         if not self.json_mode:
-            self._console(stderr=False).print(text, markup=False)
+            self._console(stderr=False).print(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
         """A table as part of the result. The first column is text, the others are right-aligned."""
@@ -108,7 +111,7 @@ class Output:
                 return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             RateColumn(),
