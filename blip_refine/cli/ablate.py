@@ -100,6 +100,12 @@ def _print(found: Ablation) -> None:
     title = f"{_count(len(found.comparison.references), 'image')}; ms, tokens and cost are for one image"
     output.table(columns, rows, title=title)
     output.line("* no other way is both at least as good and at least as fast.")
+    for one in found.cells:
+        if one.unanswered:
+            output.warning(
+                f"{one.cell.name}: {_count(one.unanswered, 'question')} without an answer; there the draft counts. "
+                "The same command asks again."
+            )
     for metric, reason in found.comparison.scores[found.comparison.systems[0]].unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
 

@@ -47,6 +47,8 @@ class CellResult:
         tokens (`float`): Tokens that language models read and wrote, an image.
         cost (`float`, *optional*): US dollars an image; `None` where prices are not known.
         changed (`float`): Share of drafts that the refiner changed.
+        unanswered (`int`, defaults to 0): Questions that a model did not answer (its server was down, ...): there
+            the draft counts, and the next call asks again.
         difference (`float`, *optional*): Headline score minus that of the first cell; `None` for the first cell.
         p_corrected (`float`, *optional*): Of this difference.
         best (`bool`): Whether no other cell is both at least as good and at least as fast, and better in one (the
@@ -60,6 +62,7 @@ class CellResult:
     tokens: float
     cost: float | None
     changed: float
+    unanswered: int = 0
     difference: float | None = None
     p_corrected: float | None = None
     best: bool = False
@@ -78,6 +81,7 @@ class CellResult:
             "tokens": self.tokens,
             "cost": self.cost,
             "changed": self.changed,
+            "unanswered": self.unanswered or None,
             "difference": self.difference,
             "p_corrected": self.p_corrected,
             "best": self.best,
@@ -174,6 +178,7 @@ def run_ablation(
 
     Raises:
         ConfigurationError: The grid is empty, or the folder holds an ablation of other images.
+        RefinerError: A refiner's model answered nothing at all. What was done before is kept.
     """
     if not cells or len(set(cells)) != len(cells):
         raise ConfigurationError("An ablation needs a grid of cells, each once.")
@@ -246,6 +251,7 @@ def _score(
                 tokens=one.tokens,
                 cost=one.cost,
                 changed=one.changed,
+                unanswered=one.unanswered,
                 difference=test.difference if test else None,
                 p_corrected=test.p_corrected if test else None,
             )

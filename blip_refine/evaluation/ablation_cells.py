@@ -6,16 +6,20 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError
+from .. import __version__
+from ..errors import ConfigurationError, RefinerError
 from ..jsonlines import read_jsonl, write_json, write_jsonl
-from ..records import Caption, CaptionRecord, RefineRequest
+from ..records import Caption, CaptionRecord, RefinedCaption, RefineRequest
 from ..refine.base import Refiner
 from ..refine.cache import AnswerCache
+from ..refine.captions import refine_request
+from ..refine.prompts import load_template
 from .evaluator import Captioner, captions_of
 
 NO_REFINER = "none"
@@ -72,24 +76,33 @@ class Drafts:
 
 @dataclass(frozen=True)
 class MadeCell:
-    """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed."""
+    """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed; how many
+    questions to a model were not answered, so that the draft stands."""
 
     captions: dict[str, Caption]
     seconds: float
     tokens: float
     cost: float | None
     changed: float
+    unanswered: int = 0
 
 
 class Ledger(AnswerCache):
     """A cache that adds up what the answers of one cell cost, whoever paid for them: a cell's price is what it would
-    cost alone, not what was left to pay after the cells before it."""
+    cost alone, not what was left to pay after the cells before it. And what was asked for without an answer."""
 
     def __init__(self, shared: AnswerCache):
         self.shared, self.path = shared, shared.path
+        self.asked: set[str] = set()
         self.seen: dict[str, Any] = {}
 
+    @property
+    def unanswered(self) -> int:
+        """How many different questions got no answer: a refiner puts every answer into its cache, and no failure."""
+        return len(self.asked - self.seen.keys())
+
     def get(self, keys: Sequence[str]) -> list[Any]:
+        self.asked.update(keys)
         found = self.shared.get(keys)
         self.seen.update({key: answer for key, answer in zip(keys, found, strict=True) if answer is not None})
         return found
@@ -142,8 +155,11 @@ def make_drafts(
     spent: list[float] = []
     for path in sorted(parts.glob("*.jsonl")):
         for row in read_jsonl(path):
-            spent.append(row.pop("seconds"))
-            held[row["image_id"]] = _caption(row)
+            # Drafts of a time when the confidence in each candidate was not kept are made anew: with and without them,
+            # a refiner chooses differently.
+            if "candidate_confidences" in row:
+                held[row["image_id"]] = Caption.from_dict(row)
+                spent.append(row["seconds"])
     captioner = None
     # A part is a few batches: little is lost at an interruption, and there are not as many files as images.
     size = 8 * batch_size
@@ -156,22 +172,12 @@ def make_drafts(
         made = captions_of(captioner, part, batch_size=batch_size)
         seconds = (time.perf_counter() - began) / len(part)
         spent += [seconds] * len(part)
-        held.update(made)
-        rows = [{**replace(made[one.image_id], image_id=one.image_id).to_dict(), "seconds": seconds} for one in part]
+        named = {image_id: replace(caption, image_id=image_id) for image_id, caption in made.items()}
+        held.update(named)
+        rows = [{**caption.to_dict(), "seconds": seconds} for caption in named.values()]
         write_jsonl(parts / f"{len(held):08d}.jsonl", rows)
     return Drafts(
         {record.image_id: held[record.image_id] for record in records}, math.fsum(spent) / max(len(records), 1)
-    )
-
-
-def _caption(row: Mapping[str, Any]) -> Caption:
-    return Caption(
-        text=row["caption"],
-        draft=row["draft"],
-        candidates=tuple(row.get("candidates") or ()),
-        confidence=row.get("confidence"),
-        image_id=row["image_id"],
-        error=row.get("error"),
     )
 
 
@@ -185,14 +191,19 @@ def make_cell(
     options: Mapping[str, Any],
     make_refiner: Callable[..., Refiner],
 ) -> MadeCell:
-    """The captions of one cell: from the disk where they are there, refined and then kept otherwise."""
+    """The captions of one cell: from the disk where they are there, refined and then kept otherwise.
+
+    Raises:
+        RefinerError: The refiner's model answered nothing at all.
+    """
     if cell.refiner == NO_REFINER:
         return MadeCell(drafts.captions, drafts.seconds, 0.0, 0.0, 0.0)
-    path = folder / "cells" / f"{_file_name(cell.name)}.json"
-    texts = [
-        (drafts.captions[record.image_id].text, drafts.captions[record.image_id].candidates) for record in records
+    # What the pipeline asks its refiner, so that what is measured here is what runs there.
+    requests = [
+        request for record in records if (request := refine_request(drafts.captions[record.image_id], record.image))
     ]
-    made_of = hashlib.sha256(json.dumps([texts, dict(options)], default=str, sort_keys=True).encode()).hexdigest()
+    path = folder / "cells" / f"{_file_name(cell.name)}.json"
+    made_of = _made_of(cell, requests, batch_size, options)
     value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if value.get("made_of") == made_of:
         return MadeCell(
@@ -206,44 +217,48 @@ def make_cell(
             asked["prompt"] = cell.prompt
         if cell.guards is not None:
             asked["guards"] = cell.guards
-    captions: dict[str, str] = {}
+    results: list[RefinedCaption] = []
     began = time.perf_counter()
     refiner = make_refiner(cell.refiner, **asked)
     fresh_before = len(cache)
-    for start in range(0, len(records), batch_size):
-        batch = [record for record in records[start : start + batch_size] if drafts.captions[record.image_id].text]
-        requests = [
-            RefineRequest(
-                draft=drafts.captions[record.image_id].text,
-                candidates=drafts.captions[record.image_id].candidates,
-                confidence=drafts.captions[record.image_id].confidence,
-                image=record.image,
-                image_id=record.image_id,
-            )
-            for record in batch
-        ]
-        for request, result in zip(requests, refiner.refine(requests), strict=True):
-            captions[request.image_id] = result.text
+    for start in range(0, len(requests), batch_size):
+        results += refiner.refine(requests[start : start + batch_size])
     elapsed = time.perf_counter() - began
+    captions = {request.image_id: result.text for request, result in zip(requests, results, strict=True)}
     answers = list(ledger.seen.values())
+    if ledger.unanswered and not answers:
+        reason, _ = Counter(result.reason for result in results).most_common(1)[0]
+        raise RefinerError(
+            f"The refiner of {cell.name!r} answered none of {ledger.unanswered} questions ({reason}). What was done "
+            "before is kept: the same call goes on from there."
+        )
     known = [answer.latency for answer in answers if answer.latency is not None]
     # Where answers came from the cache, the clock says nothing: what they took when they were asked does.
     from_cache = bool(answers) and len(cache) - fresh_before < len(answers)
     seconds = sum(known) if from_cache and len(known) == len(answers) else elapsed
     costs = [answer.cost for answer in answers]
     number = max(len(records), 1)
-    changed = sum(text != drafts.captions[image_id].text for image_id, text in captions.items()) / number
-    value = {
-        "name": cell.name,
-        "made_of": made_of,
-        "captions": captions,
-        "seconds": drafts.seconds + seconds / number,
-        "tokens": sum(answer.tokens for answer in answers) / number,
-        "cost": None if any(cost is None for cost in costs) else sum(costs) / number,
-        "changed": changed,
-    }
-    write_json(path, value)
-    return MadeCell(_with_texts(drafts, captions), value["seconds"], value["tokens"], value["cost"], changed)
+    made = MadeCell(
+        captions=_with_texts(drafts, captions),
+        seconds=drafts.seconds + seconds / number,
+        tokens=sum(answer.tokens for answer in answers) / number,
+        cost=None if any(cost is None for cost in costs) else sum(costs) / number,
+        changed=sum(text != drafts.captions[image_id].text for image_id, text in captions.items()) / number,
+        unanswered=ledger.unanswered,
+    )
+    if not made.unanswered:  # A cell with holes is no cell: the next call asks again for what is missing.
+        facts = {name: getattr(made, name) for name in ("seconds", "tokens", "cost", "changed")}
+        write_json(path, {"name": cell.name, "made_of": made_of, "captions": captions, **facts})
+    return made
+
+
+def _made_of(cell: Cell, requests: Sequence[RefineRequest], batch_size: int, options: Mapping[str, Any]) -> str:
+    """A name for all that a kept cell depends on: what its refiner was asked, with which prompt text and options."""
+    asked = [(one.draft, one.candidates, one.confidence, one.candidate_confidences) for one in requests]
+    prompt = None if cell.prompt is None else load_template(cell.prompt).prompt_id
+    # Consensus learns from the rest of a batch which words are common.
+    content = [__version__, asked, prompt, batch_size, dict(options)]
+    return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def _with_texts(drafts: Drafts, captions: Mapping[str, str]) -> dict[str, Caption]:

@@ -32,10 +32,10 @@ def answer_key(name: str, settings: Mapping[str, Any], request: RefineRequest, f
     Args:
         name (`str`): The refiner, with its model.
         settings (`Mapping[str, Any]`): Its prompt text and options.
-        request (`RefineRequest`): Draft, candidates, confidence, metadata and the image's content count.
+        request (`RefineRequest`): Draft, candidates, confidences, metadata and the image's content count.
         feedback (`str`, *optional*): Why the last answer was rejected.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "name": name,
         "settings": settings,
         "draft": request.draft,
@@ -45,6 +45,8 @@ def answer_key(name: str, settings: Mapping[str, Any], request: RefineRequest, f
         "image": image_digest(request.image),
         "feedback": feedback,
     }
+    if request.candidate_confidences:  # Only then, so that answers paid for before there were any are still found.
+        parts["candidate_confidences"] = request.candidate_confidences
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

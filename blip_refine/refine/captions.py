@@ -11,6 +11,33 @@ from .base import Refiner
 from .safety import CircuitBreaker, refine_safely
 
 
+def refine_request(
+    caption: Caption, image: ImageInput | None = None, metadata: Mapping[str, Any] | None = None
+) -> RefineRequest | None:
+    """What a refiner is asked about one caption.
+
+    Args:
+        caption (`Caption`): The draft with its candidates, and the captioner's confidence in each.
+        image (`ImageInput`, *optional*): The picture, for refiners that look.
+        metadata (`Mapping[str, Any]`, *optional*): What may be said of it.
+
+    Returns:
+        `RefineRequest` or `None`: `None` for what has no caption (`error`) or waits for a person (`review`).
+    """
+    if caption.error is not None or caption.review is not None:
+        return None
+    return RefineRequest(
+        draft=caption.draft,
+        # The first candidate is the draft, which a request names once.
+        candidates=caption.candidates[1:],
+        confidence=caption.confidence,
+        candidate_confidences=caption.candidate_confidences[1:],
+        image=image,
+        metadata=metadata or {},
+        image_id=caption.image_id,
+    )
+
+
 def refine_captions(
     refiner: Refiner,
     captions: Sequence[Caption],
@@ -34,22 +61,13 @@ def refine_captions(
     Returns:
         `list[Caption]`: n captions, in the same order.
     """
-    places = [place for place, caption in enumerate(captions) if caption.error is None and caption.review is None]
-    requests = [
-        RefineRequest(
-            draft=captions[place].draft,
-            candidates=captions[place].candidates[1:],
-            confidence=captions[place].confidence,
-            candidate_confidences=captions[place].candidate_confidences[1:],
-            image=None if images is None else images[place],
-            metadata={} if metadata is None else metadata[place],
-            image_id=captions[place].image_id,
-        )
-        for place in places
-    ]
+    pictures = [None] * len(captions) if images is None else images
+    facts = [None] * len(captions) if metadata is None else metadata
+    requests = map(refine_request, captions, pictures, facts)
+    asked = {place: request for place, request in enumerate(requests) if request is not None}
     refined = list(captions)
-    answers = refine_safely(refiner, requests, breaker=breaker, timeout=timeout)
-    for place, answer in zip(places, answers, strict=True):
+    answers = refine_safely(refiner, list(asked.values()), breaker=breaker, timeout=timeout)
+    for place, answer in zip(asked, answers, strict=True):
         refined[place] = replace(
             captions[place],
             text=answer.text,

@@ -6,6 +6,8 @@ import pytest
 
 from blip_refine.cli.main import main
 
+from ..refine.server import FakeModel, serving
+
 
 def command(capsys, *arguments):
     with pytest.raises(SystemExit) as stopped:
@@ -28,6 +30,23 @@ def test_a_grid_over_the_starter(tmp_path, capsys):
     code, out, _ = command(capsys, *arguments, "--json")
     assert code == 0
     assert len(json.loads(out)["cells"]) == 6
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_is_named(tmp_path, capsys):
+    model = FakeModel()
+    with serving(model) as running:
+        arguments = (
+            "starter", "--dataset", "scenes:everyday", "--images", 3, "--decoding", "fast", "--metrics", "Bleu",
+            "--refiner", "openai:m", "--base-url", running.url, "--output", tmp_path,
+        )  # fmt: skip
+        model.behave = lambda call: "long_rate_limit" if model.calls[0] is not call else "answer"
+        code, _, error = command(capsys, *arguments)
+        assert code == 0 and "fast | openai:m: 2 questions without an answer" in error
+        (tmp_path / "answers.sqlite").unlink()
+        model.behave = lambda call: "long_rate_limit"
+        code, _, error = command(capsys, *arguments)
+    assert code == 2 and "answered none of 3 questions" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from blip_refine.errors import ConfigurationError
+from blip_refine.errors import ConfigurationError, RefinerError
 from blip_refine.evaluation.ablate import make_grid, mark_best, run_ablation
 from blip_refine.evaluation.ablation_cells import Cell
+from blip_refine.jsonlines import read_jsonl, write_jsonl
 from blip_refine.records import Caption, CaptionRecord
+from blip_refine.refine.captions import refine_captions
+from blip_refine.refine.consensus import ConsensusRefiner
 from blip_refine.report.report import write_report
 
 from ..refine.server import FakeModel, serving
@@ -89,6 +93,88 @@ def test_nothing_is_computed_twice_and_prices_are_what_a_cell_costs_alone(record
     assert (tmp_path / "a" / "report" / "pareto.png").is_file()
 
 
+def test_what_a_server_did_not_answer_is_said_and_asked_again(records, tmp_path):
+    captioners, model, cells = Captioners(records), FakeModel(), make_grid(["fast"], ["none", "rules>openai:m"])
+    down = {"a ball", "a house"}
+    model.behave = lambda call: "error" if call.draft.lower().startswith(tuple(down)) else "answer"
+
+    def ablate():
+        options = {"base_url": running.url, "structured": False, "max_retries": 0}
+        return run_ablation(
+            captioners, records, cells, tmp_path, metrics=METRICS, resamples=50, batch_size=4, refiner_options=options
+        )
+
+    with serving(model) as running:
+        found = ablate()
+        assert found.cells[1].unanswered == 2 and found.cells[1].to_dict()["unanswered"] == 2
+        assert found.cells[1].changed == 1.0, "the rules, which come first, changed those two as well"
+        assert "2 unanswered" in write_report(tmp_path).read_text(encoding="utf-8")
+        down.clear()
+        asked = len(model.calls)
+        found = ablate()
+        assert len(model.calls) == asked + 2 and found.cells[1].unanswered == 0
+        assert "unanswered" not in found.cells[1].to_dict()
+        ablate()
+        assert len(model.calls) == asked + 2
+    with pytest.raises(RefinerError, match="answered none of 12 questions .*goes on from there"):
+        run_ablation(
+            captioners, records, make_grid(["fast"], ["openai:other"]), tmp_path, metrics=METRICS, resamples=50,
+            refiner_options={"base_url": running.url, "max_retries": 0},
+        )  # fmt: skip
+
+
+def test_a_refiner_is_asked_what_the_pipeline_asks_it(tmp_path):
+    """The draft once, and the confidence in each candidate: both decide what `consensus` chooses."""
+    texts = ("a red dog", "a cat sits here", "a cat sits", "a dog")
+    caption = Caption(texts[0], texts[0], texts, -1.0, candidate_confidences=(-1.0, -9.0, -0.5, -2.0))
+    records = [CaptionRecord(Image.new("RGB", (8, 8)), ("a cat sits", "the cat"), name) for name in "ab"]
+    asked = []
+
+    class Recording(ConsensusRefiner):
+        def propose(self, requests, feedback):
+            asked.extend(requests)
+            return super().propose(requests, feedback)
+
+    def ablate(captioner):
+        cells = make_grid(["fast"], ["consensus"])
+        return run_ablation(
+            {"fast": captioner}, records, cells, tmp_path, metrics=METRICS, make_refiner=lambda name: Recording()
+        )
+
+    found = ablate(lambda images: [caption] * len(images))
+    [shipped] = refine_captions(Recording(), [caption])
+    assert asked[0].candidates == asked[-1].candidates == texts[1:]
+    assert asked[0].candidate_confidences == asked[-1].candidate_confidences == (-9.0, -0.5, -2.0)
+    assert found.comparison.captions[found.cells[0].cell.name]["a"].text == shipped.text == "a cat sits"
+
+    # From the disk, the same; and drafts from before confidences were kept are not taken for such with them.
+    number = len(asked)
+    ablate(None)
+    assert len(asked) == number, "nothing that the cell was made of has changed"
+    for path in (tmp_path / "cells").iterdir():
+        path.unlink()
+    assert ablate(None).comparison.captions["fast | consensus"]["b"].text == shipped.text
+    [part] = (tmp_path / "drafts").glob("*/*.jsonl")
+    rows = read_jsonl(part)
+    write_jsonl(part, [{key: value for key, value in row.items() if key != "candidate_confidences"} for row in rows])
+    other = replace(caption, candidate_confidences=(-1.0, -0.1, -9.0, -9.0))
+    found = ablate(lambda images: [other] * len(images))
+    assert found.comparison.captions["fast | consensus"]["a"].text == "a cat sits here"
+
+
+def test_a_prompt_that_was_rewritten_is_not_answered_by_an_old_cell(records, tmp_path):
+    prompt, model = tmp_path / "mine.yaml", FakeModel()
+    cells = make_grid(["fast"], ["openai:m"], [str(prompt)])
+    with serving(model) as running:
+        for word in ("Improve", "Improve", "Shorten"):
+            prompt.write_text(f"name: mine\nsystem: {word} the caption.\nuser: '<caption>{{{{ draft }}}}</caption>'\n")
+            run_ablation(
+                Captioners(records), records, cells, tmp_path / "a", metrics=METRICS, resamples=50,
+                refiner_options={"base_url": running.url},
+            )  # fmt: skip
+    assert len(model.calls) == 24, "twelve questions for each wording"
+
+
 def test_an_interrupted_ablation_goes_on(records, tmp_path):
     captioners, cells = Captioners(records), make_grid(["fast"], ["none", "rules"])
     captioners.dies_after = 8
@@ -113,8 +199,6 @@ def test_another_captioner_or_other_images_are_refused(records, tmp_path):
 
 def test_pareto_front(records, tmp_path):
     found = run_ablation(Captioners(records), records, make_grid(["fast", "accurate"]), tmp_path, metrics=METRICS)
-    from dataclasses import replace
-
     base = found.cells[0]
     cells = [
         replace(base, scores={"CIDEr": score}, seconds=seconds, best=False)

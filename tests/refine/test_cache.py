@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -42,6 +43,8 @@ def test_anything_that_can_change_the_answer_changes_the_key():
         answer_key("m", {"o": 1}, base),
         answer_key("n", {"o": 2}, base),
         answer_key("n", {"o": 1}, base, "too long"),
+        answer_key("n", {"o": 1}, replace(base, candidate_confidences=(-1.0,))),
+        answer_key("n", {"o": 1}, replace(base, candidate_confidences=(-2.0,))),
         *(
             answer_key("n", {"o": 1}, RefineRequest(*fields))
             for fields in (
@@ -55,7 +58,7 @@ def test_anything_that_can_change_the_answer_changes_the_key():
             )
         ),
     }
-    assert len(keys) == 10
+    assert len(keys) == 12
 
 
 def test_images_are_known_by_their_content(tmp_path):

@@ -93,6 +93,12 @@ def test_likelihoods_that_come_with_the_request_count():
     assert load_refiner("consensus").refine([empty])[0].text == "a cat"
 
 
+def test_two_images_with_the_same_texts_are_chosen_for_by_their_own_confidences():
+    texts, likely, unlikely = ("a cat", "a boat"), (-9.0, -0.1), (-0.1, -9.0)
+    requests = [RefineRequest("a dog", texts, -5.0, candidate_confidences=known) for known in (likely, unlikely)]
+    assert [one.text for one in load_refiner("consensus").refine(requests)] == ["a boat", "a cat"]
+
+
 def test_a_corpus_makes_the_choice_independent_of_the_batch():
     corpus = ["a dog on the beach", "a man on a bench", "two cats on a mat", "a red car on a street"]
     requests = [RefineRequest(POOL[0], POOL[1:]), RefineRequest("two men", ("men play", "two men play tennis"))]
