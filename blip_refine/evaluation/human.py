@@ -313,10 +313,10 @@ class RatingStudy:
             ).fetchone()
             (left,) = database.execute(
                 "SELECT COUNT(*) FROM (SELECT i.item FROM items i LEFT JOIN tasks t ON t.item = i.item "
-                "AND t.rater != ?1 AND (t.done IS NOT NULL OR t.given > ?2) "
-                "WHERE i.item NOT IN (SELECT item FROM tasks WHERE rater = ?1 AND item IS NOT NULL "
-                "AND done IS NOT NULL) GROUP BY i.item HAVING COUNT(t.task) < ?3)",
-                (rater, time.time() - ABANDONED_AFTER, self.ratings_per_image),
+                "AND t.rater != :rater AND (t.done IS NOT NULL OR t.given > :since) "
+                "WHERE i.item NOT IN (SELECT item FROM tasks WHERE rater = :rater AND item IS NOT NULL "
+                "AND done IS NOT NULL) GROUP BY i.item HAVING COUNT(t.task) < :wanted)",
+                {"rater": rater, "since": time.time() - ABANDONED_AFTER, "wanted": self.ratings_per_image},
             ).fetchone()
         return done, done + left
 

@@ -24,9 +24,9 @@ def check_is_due(database: sqlite3.Connection, rater: str, every: int) -> bool:
     if not every:
         return False
     since = database.execute(
-        "SELECT COUNT(*) FROM tasks WHERE rater = ?1 AND place > "
-        "(SELECT COALESCE(MAX(place), 0) FROM tasks WHERE rater = ?1 AND item IS NULL)",
-        (rater,),
+        "SELECT COUNT(*) FROM tasks WHERE rater = :rater AND place > "
+        "(SELECT COALESCE(MAX(place), 0) FROM tasks WHERE rater = :rater AND item IS NULL)",
+        {"rater": rater},
     ).fetchone()[0]
     # The first check comes early: whoever does not read is told apart before much is lost.
     first = database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ? AND item IS NULL", (rater,)).fetchone()[0]

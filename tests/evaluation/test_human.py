@@ -14,6 +14,9 @@ from blip_refine.errors import ConfigurationError, DataError, SourceFormatError,
 from blip_refine.evaluation.human import CRITERIA, RatingStudy
 from blip_refine.evaluation.human_summary import agreement, summarize
 
+# What newer Pythons will refuse (numbered placeholders with a sequence, from 3.14 on) is refused already.
+pytestmark = pytest.mark.filterwarnings("error:Binding:DeprecationWarning")
+
 QUALITY = {"before": 1, "after": 4, "refined": 5}
 
 
