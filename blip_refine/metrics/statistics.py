@@ -303,26 +303,22 @@ def paired_bootstraps(
     found = []
     for place, (a, b) in enumerate(pairs):
         differences = scores[2 * place + 1] - scores[2 * place]
-        observed = b.corpus - a.corpus
-        # A tolerance, since sums in another order differ in the last bit: equal systems must come out as equal.
-        extreme = int(np.count_nonzero(np.abs(differences - observed) >= abs(observed) - 1e-12))
         low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-        found.append(
-            Comparison(
-                name=a.name,
-                method="paired bootstrap",
-                a=a.corpus,
-                b=b.corpus,
-                difference=observed,
-                p_value=(extreme + 1) / (resamples + 1),
-                trials=resamples,
-                seed=seed,
-                low=float(low),
-                high=float(high),
-                level=level,
-            )
-        )
+        interval = {"low": float(low), "high": float(high), "level": level}
+        null = differences - (b.corpus - a.corpus)
+        found.append(_comparison("paired bootstrap", a, b, null, seed, **interval))
     return found
+
+
+def _comparison(
+    method: str, a: MetricStatistics, b: MetricStatistics, null: np.ndarray, seed: int, **interval: float
+) -> Comparison:
+    """What was observed, against the differences that were drawn (`null`) as of two systems that are equally good."""
+    difference = b.corpus - a.corpus
+    # A tolerance, since sums in another order differ in the last bit: equal systems must come out as equal.
+    extreme = int(np.count_nonzero(np.abs(null) >= abs(difference) - 1e-12))
+    p_value = (extreme + 1) / (len(null) + 1)
+    return Comparison(a.name, method, a.corpus, b.corpus, difference, p_value, len(null), seed, **interval)
 
 
 def approximate_randomization(
@@ -370,21 +366,8 @@ def approximate_randomizations(
         moved.add(np.unpackbits(bits, axis=1, count=n_images).astype(np.float64))
     found = []
     for (a, b), sums in zip(pairs, moved.parts(), strict=True):
-        observed = b.corpus - a.corpus
-        differences = b.aggregate(b.rows.sum(axis=0) - sums) - a.aggregate(a.rows.sum(axis=0) + sums)
-        extreme = int(np.count_nonzero(np.abs(differences) >= abs(observed) - 1e-12))
-        found.append(
-            Comparison(
-                name=a.name,
-                method="approximate randomization",
-                a=a.corpus,
-                b=b.corpus,
-                difference=observed,
-                p_value=(extreme + 1) / (trials + 1),
-                trials=trials,
-                seed=seed,
-            )
-        )
+        null = b.aggregate(b.rows.sum(axis=0) - sums) - a.aggregate(a.rows.sum(axis=0) + sums)
+        found.append(_comparison("approximate randomization", a, b, null, seed))
     return found
 
 
