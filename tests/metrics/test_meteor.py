@@ -106,24 +106,27 @@ def test_its_statistics_aggregate_to_its_corpus_score():
 @pytest.mark.java
 @pytest.mark.slow
 def test_german_locale_error_and_exit():
-    """One process: decimal commas, an error in between, the next call right, and an exit that does not hang."""
+    """One process: decimal commas, a program that has died, an error while it answers, an exit that does not hang."""
     java_or_skip()
     code = textwrap.dedent("""
-        from blip_refine.errors import MetricError
+        import os, sys
         from blip_refine.metrics import meteor
+        from blip_refine.metrics.java import JavaProcess
         scorer = meteor._shared
-        rows, first = scorer.score(["a dog"], [["a dog runs"]])
-        process = scorer._process
-        process._process.kill()                       # Java dies in between
-        process._process.wait()
-        rows, again = scorer.score(["a dog"], [["a dog runs"]])
-        assert scorer._process is not process and first == again, (first, again)
-        scorer._process.ask = None                    # any error at all while it answers
+        dead = scorer._process = JavaProcess([sys.executable, "-c", ""], "METEOR")  # starts faster than Java, and dies
+        scorer._owner = os.getpid()
+        dead._process.wait(timeout=60)
+        rows, scores = scorer.score(["a dog"], [["a dog runs"]])
+        assert scorer._process is not dead and scorer._process.alive
+        java = scorer._process
+        java.ask = None                               # any error at all while it answers
         try:
             scorer.score(["a dog"], [["a dog runs"]])
         except TypeError:
-            assert scorer._process is None
-        print(float(first[0]))
+            assert scorer._process is None and not java.alive
+        else:
+            raise AssertionError("the error was swallowed")
+        print(float(scores[0]))
     """)
     environment = {**os.environ, "LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}
     environment["JAVA_TOOL_OPTIONS"] = "-Duser.language=de -Duser.country=DE"
