@@ -20,16 +20,13 @@ from typing import Any
 from PIL import Image, ImageFile
 
 from .data.arrays import picture_of
+from .data.image_files import as_text
+from .data.image_search import UnsearchableFolder, files_in, files_like
 from .data.images import PackedImage, load_image
 from .data.undecoded import is_dataset, rows_undecoded
 from .errors import ImageDecodeError, SourceNotFoundError
 from .records import CaptionRecord, ImageInput
-from .url_images import UrlImage, UrlLimits
-
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .png .ppm .pgm .tga .tif .tiff .webp".split()
-)
-"""What a file in a folder is called to be taken for an image. A file that is named itself may be called anything."""
+from .url_images import UrlImage, UrlLimits, without_password
 
 MAX_BASE64 = 350 * 2**20
 """Longer base64 texts are refused: they are more than the largest image file that is decoded."""
@@ -43,7 +40,8 @@ class ImageSource:
     """One image on its way in.
 
     Args:
-        image_id (`str`): Its path or URL, its id in a dataset, or its place in the input.
+        image_id (`str`): Its path or URL, its id in a dataset, or its place in the input. Bytes of a path that are no
+            text are written as `\\xff`, so that the name can be written to any file.
         image (`ImageInput`, *optional*): The picture, not decoded yet where it need not be.
         metadata (`Mapping[str, Any]`): What a dataset knows of it; handed to refiners.
         error (`str`, *optional*): Why it cannot be an image.
@@ -53,6 +51,10 @@ class ImageSource:
     image: ImageInput | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.image_id.isascii():
+            object.__setattr__(self, "image_id", as_text(self.image_id))
 
 
 def is_one_image(images: Any) -> bool:
@@ -136,7 +138,7 @@ def _unfold(item: Any) -> Iterable[Any]:
         text = os.fspath(item)
         if not _is_many(text):
             return (item,)
-        return _files_in(text) if os.path.isdir(text) else _files_like(text)
+        return files_in(text) if os.path.isdir(text) else files_like(text)
     if _is_array(item) and item.ndim == 4:
         return item
     return (item,)
@@ -148,29 +150,6 @@ def _unfold_one(item: Any) -> Iterator[Any]:
         yield from _unfold(item)
     except SourceNotFoundError as error:
         yield ImageSource(os.fspath(item), error=str(error))
-
-
-def _files_in(folder: str) -> Iterator[str]:
-    found = False
-    for where, folders, names in os.walk(folder):
-        # In place, so that os.walk goes through them in this order and leaves hidden ones out.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                found = True
-                yield os.path.join(where, name)
-    if not found:
-        raise SourceNotFoundError(f"There is no image in the folder {folder!r} or below it.")
-
-
-def _files_like(pattern: str) -> Iterator[str]:
-    matches = sorted(path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
-    # "photos/*" means the photos; "photos/*.dat" means just these files, whatever they are called.
-    if not Path(pattern).suffix:
-        matches = [path for path in matches if Path(path).suffix.lower() in IMAGE_SUFFIXES]
-    if not matches:
-        raise SourceNotFoundError(f"No file fits the pattern {pattern!r}.")
-    yield from matches
 
 
 def _image_column(dataset: Any) -> str | None:
@@ -193,6 +172,8 @@ def _name(item: Any, place: int, column: str | None, limits: UrlLimits) -> Image
         return ImageSource(item.image_id, item.image, item.metadata)
     if isinstance(item, ImageSource):
         return item
+    if isinstance(item, UnsearchableFolder):
+        return ImageSource(item.folder, error=str(item))
     if isinstance(item, Mapping):
         return _name_row(item, place, column, limits)
     if isinstance(item, str):
@@ -257,7 +238,7 @@ def _name_text(text: str, place: int, limits: UrlLimits) -> ImageSource:
     if text[:5].lower() == "data:":
         return ImageSource(str(place), _from_data_uri(text, place))
     if text[:7].lower() == "http://" or text[:8].lower() == "https://":
-        return ImageSource(text, UrlImage(text, limits))
+        return ImageSource(without_password(text), UrlImage(text, limits))
     if scheme := _SCHEME.match(text):
         return ImageSource(text[:200], error=f"{text[:100]!r}: only http and https are fetched, not {scheme.group()}")
     if len(text) >= 64 and _BASE64.match(text) and not (len(text) < 4096 and os.path.exists(text)):

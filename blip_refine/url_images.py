@@ -7,8 +7,10 @@ same. Proxies of the environment are not used, since behind one nothing could be
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import time
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 
 from . import __version__
 from .data.http_bounds import DeadlineSocket, FetchError, ascii_url, read_body, remaining
+from .data.image_files import as_text
 from .data.images import PackedImage
 from .errors import ImageDecodeError
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HOST_END = re.compile(r"([/?#])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +67,75 @@ class UrlImage(PackedImage):
         return fetch(self.url, self.limits)
 
     def __fspath__(self) -> str:
-        return self.url
+        return without_password(self.url)
 
 
 def fetch(url: str, limits: UrlLimits) -> bytes:
     """The bytes behind a URL.
 
     Args:
-        url (`str`): `http://` or `https://`.
+        url (`str`): `http://` or `https://`. A name and password in it (`https://name:password@host/`) are told to its
+            own host alone, not to where that redirects, and are in no message.
         limits ([`UrlLimits`]): What it may cost.
 
     Raises:
         ImageDecodeError: It cannot be had within the limits.
     """
     deadline = time.monotonic() + limits.timeout
-    current = url
+    current, name = url, as_text(without_password(url))[:200]
     try:
+        credentials = _credentials(url)
         for _ in range(limits.max_redirects + 1):
-            answer = _ask(current, limits, deadline)
+            authorization = credentials.get(_origin(current))
+            answer = _ask(current, limits, deadline, authorization)
             if isinstance(answer, bytes):
                 return answer
             current = urllib.parse.urljoin(current, answer)
     except TimeoutError as error:
-        raise ImageDecodeError(f"{url[:200]} cannot be fetched: no answer within {limits.timeout:g} s.") from error
+        raise ImageDecodeError(f"{name} cannot be fetched: no answer within {limits.timeout:g} s.") from error
     except FetchError as error:
-        raise ImageDecodeError(f"{url[:200]} cannot be fetched: {error.detail}.") from error
+        raise ImageDecodeError(f"{name} cannot be fetched: {error.detail}.") from error
     except (http.client.HTTPException, ValueError) as error:
-        raise ImageDecodeError(
-            f"{url[:200]} cannot be fetched: {type(error).__name__} {error}".rstrip() + "."
-        ) from error
+        raise ImageDecodeError(f"{name} cannot be fetched: {type(error).__name__} {error}".rstrip() + ".") from error
     except OSError as error:
-        raise ImageDecodeError(f"{url[:200]} cannot be fetched: {error.strerror or error}.") from error
-    raise ImageDecodeError(f"{url[:200]} cannot be fetched: more than {limits.max_redirects} redirects.")
+        raise ImageDecodeError(f"{name} cannot be fetched: {error.strerror or error}.") from error
+    raise ImageDecodeError(f"{name} cannot be fetched: more than {limits.max_redirects} redirects.")
 
 
-def _ask(url: str, limits: UrlLimits, deadline: float) -> bytes | str:
+def without_password(url: str) -> str:
+    """A URL as it can be shown: without what stands before the `@` of its host."""
+    scheme, slashes, rest = url.partition("://")
+    end = _HOST_END.search(rest)
+    host, path = (rest[: end.start()], rest[end.start() :]) if end and not _is_misread(url) else (rest, "")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{path}"
+
+
+def _is_misread(url: str) -> bool:
+    """Whether a `/`, `?` or `#` in a password makes its first part look like a port."""
+    try:
+        urllib.parse.urlsplit(url.strip()).port  # noqa: B018 (it is parsed when it is asked for)
+    except ValueError:
+        return "@" in url
+    return False
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = ascii_url(url)
+    return parts.scheme, parts.netloc
+
+
+def _credentials(url: str) -> dict[tuple[str, str], str]:
+    """The `Authorization` header that a URL asks for (RFC 7617), under the origin that it is meant for."""
+    if _is_misread(url):
+        raise FetchError("bad URL", "its port is no number; a / in a password is written as %2F", transient=False)
+    parts = urllib.parse.urlsplit(url.strip())
+    if parts.username is None:
+        return {}
+    pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    return {_origin(url): "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def _ask(url: str, limits: UrlLimits, deadline: float, authorization: str | None) -> bytes | str:
     """One request: the bytes, or where a redirect points to."""
     parts = ascii_url(url)
     encrypted = parts.scheme == "https"
@@ -108,6 +146,7 @@ def _ask(url: str, limits: UrlLimits, deadline: float) -> bytes | str:
         "Accept": "image/*",
         "Accept-Encoding": "identity",
         "Connection": "close",
+        **({} if authorization is None else {"Authorization": authorization}),
     }
     with _connect(host, port, encrypted, limits, deadline) as raw:
         connection = http.client.HTTPConnection(host, port)

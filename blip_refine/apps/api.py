@@ -22,7 +22,7 @@ from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError
 from ..inputs import ImageSource
 from ..pipeline import CaptionPipeline
 from ..records import Caption
-from ..url_images import UrlImage, UrlLimits
+from ..url_images import UrlImage, UrlLimits, without_password
 from .batching import DynamicBatcher, QueueFull
 
 try:
@@ -200,7 +200,7 @@ async def _read_source(request: Request, limits: ApiLimits, url_limits: UrlLimit
 def _url_source(url: str, limits: ApiLimits, url_limits: UrlLimits) -> ImageSource:
     if not limits.urls:
         raise HTTPException(422, "Images are not fetched by URL here: send the file.")
-    return ImageSource(url[:500], UrlImage(url, url_limits))
+    return ImageSource(without_password(url)[:500], UrlImage(url, url_limits))
 
 
 class BodyLimits:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..caption_files import CaptionFile, read_captions
+from ..data.image_files import as_text
 from ..errors import DataError, SourceNotFoundError
 from ..inputs import ImageSource, expand_images
 from ..jsonlines import read_jsonl, write_jsonl
@@ -171,7 +172,7 @@ class CaptionRun:
         row = {name: value for name, value in caption.to_dict().items() if value is not None}
         place = local_path(one.source)
         if place is not None and self.output is not None:
-            row["image"] = os.path.relpath(place, self.output.parent)
+            row["image"] = as_text(os.path.relpath(place, self.output.parent))
         if one.digest is not None:
             row["content"] = one.digest
         return row

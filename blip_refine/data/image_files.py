@@ -61,6 +61,19 @@ class PackedImage(os.PathLike):
         raise NotImplementedError
 
 
+def as_text(name: str) -> str:
+    """A name as text that can be encoded: Python keeps bytes of a path that are not UTF-8 as halves of surrogates."""
+    try:
+        name.encode()
+        return name
+    except UnicodeEncodeError:
+        pass
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
 def image_name(image: ImageInput) -> str:
     """What to call an image in a message: its path, or what it is."""
     if isinstance(image, (str, os.PathLike)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import io
+import os
 import socket
 import threading
 import time
@@ -101,6 +102,22 @@ def test_a_name_that_looks_like_a_pattern_is_a_file_if_there_is_one(tmp_path, pi
     assert [source.image_id for source in expand_images([path])] == [path.as_posix()]
 
 
+def test_names_that_are_no_text_and_folders_that_are_closed(make_pipeline, tmp_path, picture, monkeypatch):
+    name = os.fsdecode(b"bad\xff.png")
+    picture.save(tmp_path / name)
+    for form in (tmp_path, [tmp_path / name], [str(tmp_path / name)], f"{tmp_path}/*"):
+        (caption,) = make_pipeline()(form)
+        assert caption.text and caption.image_id == f"{tmp_path}/bad\\xff.png"
+    assert list(expand_images(["\ud800"]))[0].image_id == "\\ud800"
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (source,) = expand_images(tmp_path)
+    assert source.image_id == str(tmp_path) and "cannot be searched" in source.error
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -173,6 +190,15 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "5000")
             self.end_headers()
             self.wfile.write(b"short")
+        elif kind == "secret":
+            # What a server has been told; it sends the asker to itself under another name.
+            self.send_response(302 if self.headers["Authorization"] == "Basic bWU6cGFzc0B3b3Jk" else 401)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/told")
+            self.end_headers()
+        elif kind == "told":
+            self.send_response(200 if self.headers["Authorization"] is None else 500)
+            self.end_headers()
+            self.wfile.write(self.data)
         elif kind == "photo":
             self.send_response(200)
             self.end_headers()
@@ -204,6 +230,19 @@ def test_urls_are_fetched_and_redirects_followed(make_pipeline, server, picture)
     assert pipeline(f"{server}/photo").text == pipeline(picture).text
     assert pipeline(f"{server}/hop").text == pipeline(picture).text
     assert pipeline(f"{server}/photo").image_id == f"{server}/photo"
+
+
+def test_a_password_is_told_to_its_host_alone_and_never_shown(make_pipeline, server, picture):
+    pipeline = make_pipeline(url_limits=LOOPBACK)
+    port = server.rpartition(":")[2]
+    known = pipeline(f"http://me:pass%40word@127.0.0.1:{port}/secret")
+    assert known.text == pipeline(picture).text and known.image_id == f"{server}/secret"
+    wrong = [f"http://me:hidden@127.0.0.1:{port}/{path}" for path in ("secret", "nothing", "loop", "cut")]
+    wrong += ["http://me:hid/hidden@127.0.0.1/x", "https://me:hidden@nowhere.invalid/x?a#b", "http://me:hidden@[::1/"]
+    captions = pipeline(wrong)
+    assert "HTTP 401" in captions[0].error
+    for caption in [*captions, *make_pipeline()(wrong)]:
+        assert caption.error and "hid" not in f"{caption.error} {caption.image_id}"
 
 
 @pytest.mark.parametrize(
