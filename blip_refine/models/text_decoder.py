@@ -37,8 +37,13 @@ class StepDecoder:
         images, length, device = len(self._states), len(prompt), self._states.device
         slots = length + self._rows * self._max_new_tokens
         self._cache = DecodingCache(images, len(self._bert.encoder.layer), slots)
-        self._visible = torch.zeros(images, self._rows, slots, dtype=torch.bool, device=device)
-        self._visible[:, :, :length].fill_(True)
+        # What a row sees of its image's slots, as a sum to the attention's scores: 0, or minus infinity for a slot that
+        # it does not descend from. The fused attention of a GPU would copy a table of any other length at each layer.
+        dtype = self._bert.embeddings.word_embeddings.weight.dtype
+        padded = -(-slots // 8) * 8
+        self._visible = torch.full((images, self._rows, padded), -torch.inf, dtype=dtype, device=device)
+        self._visible[:, :, :length].fill_(0)
+        self._own = torch.full((self._rows, self._rows), -torch.inf, dtype=dtype, device=device).fill_diagonal_(0)
         tokens = prompt.expand(images, length)
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril() if length > 1 else None
         return self._forward(tokens, mask, length)[:, -1]
@@ -60,8 +65,7 @@ class StepDecoder:
             if parents is not None:
                 self._visible = self._visible.gather(1, parents[:, :, None].expand_as(self._visible))
             used = self._cache.used
-            own = torch.eye(rows, dtype=torch.bool, device=tokens.device)
-            self._visible[:, :, used : used + rows] = own
+            self._visible[:, :, used : used + rows] = self._own
             mask = self._visible[:, None, :, : used + rows]
         return self._forward(tokens.reshape(images * rows, 1), mask, rows).view(images, rows, -1)
 
