@@ -29,7 +29,8 @@ from transformers import (
 from ..errors import ConfigurationError, ModelError
 from .attention import sharing_image_states
 from .graphs import DecodingGraphs
-from .search import BatchSearch, Vocabulary, search
+from .search import BatchSearch, search
+from .search_state import Vocabulary
 from .text_decoder import StepDecoder
 
 

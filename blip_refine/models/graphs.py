@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from .search import STEPS_BETWEEN_CHECKS, BatchSearch, Found, SearchState, check_finite
+from .search import STEPS_BETWEEN_CHECKS, BatchSearch, check_finite
+from .search_state import Found, SearchState
 
 if TYPE_CHECKING:
     from .decoding import DecodingOptions

@@ -37,8 +37,8 @@ class StepDecoder:
         images, length, device = len(self._states), len(prompt), self._states.device
         slots = length + self._rows * self._max_new_tokens
         self._cache = DecodingCache(images, len(self._bert.encoder.layer), slots)
-        # What a row sees of its image's slots, as a sum to the attention's scores: 0, or minus infinity for a slot that
-        # it does not descend from. The fused attention of a GPU would copy a table of any other length at each layer.
+        # What a row sees of its image's slots, to be added to the attention's scores: 0, or minus infinity for a slot
+        # that it does not descend from. Fused attention on a GPU would copy rows of any other length at each layer.
         dtype = self._bert.embeddings.word_embeddings.weight.dtype
         padded = -(-slots // 8) * 8
         self._visible = torch.full((images, self._rows, padded), -torch.inf, dtype=dtype, device=device)

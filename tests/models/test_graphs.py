@@ -20,7 +20,8 @@ from blip_refine.models import graphs as graphs_module
 from blip_refine.models.captioner import add_lora
 from blip_refine.models.decoding import DecodingOptions, generate_captions
 from blip_refine.models.graphs import CudaRecorder, DecodingGraphs, is_plain
-from blip_refine.models.search import BatchSearch, Vocabulary
+from blip_refine.models.search import BatchSearch
+from blip_refine.models.search_state import Vocabulary
 from blip_refine.models.text_decoder import StepDecoder
 
 from .test_decoding import draw_options, outspoken, pixels
