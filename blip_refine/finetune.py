@@ -24,7 +24,10 @@ from .records import Caption
 from .refine.base import Refiner, RefinerLike, as_refiner
 from .refine.captions import refine_captions
 from .refine.safety import CircuitBreaker
-from .report.report import write_report
+from .report.measure import measure
+from .report.report import write_findings
+from .report.results import read_run
+from .report.story import sentence, tiles
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
 from .training.checkpoints import find_checkpoint
@@ -44,6 +47,7 @@ class FinetunedRun:
         folder (`Path`): The run folder.
         systems (`dict[str, Evaluation]`): "before", "after" and, with a refiner, "refined".
         card, report (`Path`): Of the run.
+        headline (`str`, *optional*): Whether it helped, in a sentence, as the report begins; `None` without scores.
         unreadable (`dict[str, str]`): Images that were left out in training, and why.
     """
 
@@ -51,6 +55,7 @@ class FinetunedRun:
     systems: dict[str, Evaluation]
     card: Path
     report: Path
+    headline: str | None
     unreadable: dict[str, str]
 
 
@@ -99,7 +104,8 @@ def finetune(
     """
     narrator = narrator or Silent()
     folder = Path(args.output_dir or "captioner")
-    find_checkpoint(folder, resume_from_checkpoint)  # refuses now what would be refused after the first scores
+    # Refuses now what would be refused after the first scores.
+    checkpoint, _ = find_checkpoint(folder, resume_from_checkpoint)
     fixer = None if refiner is None else as_refiner(refiner)
     captioner, processor = load_captioner(
         model, lora=lora, image_size=image_size, attention=attention, quantization=quantization
@@ -134,6 +140,8 @@ def finetune(
     narrator.note(
         f"{len(train)} images, {trained:,} of {total:,} parameters are trained ({100 * trained / total:.1f} %)."
     )
+    if checkpoint is not None:
+        narrator.note(f"Going on from {checkpoint}.")
     outcome = trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     trainer.save_model(str(folder))
     trainer.save_state()
@@ -178,8 +186,10 @@ def finetune(
         refiner=None if fixer is None or test is None else fixer.name,
     ).write(folder)
     card = write_model_card(folder)
-    report = write_report(folder)
-    return FinetunedRun(folder, systems, card, report, dict(trainer.unreadable))
+    findings = measure(read_run(folder))
+    report = write_findings(findings)
+    headline = sentence(findings.run, tiles(findings.run)) if systems else None
+    return FinetunedRun(folder, systems, card, report, headline, dict(trainer.unreadable))
 
 
 def plan_finetuning(

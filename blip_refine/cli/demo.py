@@ -31,6 +31,8 @@ def demo(
     run = run_demo(folder, epochs=epochs, images=images, seed=seed, narrator=output)
     output.line()
     print_scores(run.systems)
+    if run.headline:
+        output.line(run.headline)
     output.line(f"Model:   {run.folder}   (loads in stock transformers)")
     output.line(f"Scores:  {run.folder / 'coco_metrics.json'}")
     output.line(f"Card:    {run.card}")

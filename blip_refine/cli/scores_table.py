@@ -25,9 +25,13 @@ def print_scores(systems: Mapping[str, Evaluation]) -> None:
     output.table(["", *names], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
     for metric, reason in systems[names[-1]].scores.unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
+    concerned: dict[str, list[str]] = {}
     for name in names:
         for warning in systems[name].scores.warnings:
-            output.warning(f"{name}: {warning}")
+            concerned.setdefault(warning, []).append(name)
+    for warning, of in concerned.items():
+        output.warning(f"{', '.join(of)}: {warning}")
+    for name in names:
         if systems[name].contaminated:
             output.warning(f"{name}: contaminated, its images were trained on")
 

@@ -32,8 +32,13 @@ def train(
     refiner: Annotated[str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ...")] = None,
     metrics: Annotated[str | None, typer.Option(help="Of the scores, separated by commas; all by default.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the output folder.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last whole checkpoint in the output folder.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove weights and checkpoints of an earlier run in the output folder.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     help_all: Annotated[bool, typer.Option("--help-all", help="Every training argument, and stop.")] = False,
 ) -> None:
     """Fine-tune a captioner: --model, --dataset, --output, and any training argument (--learning-rate 1e-5 ...).
@@ -70,16 +75,26 @@ def train(
     if own["output"]:
         args.output_dir = own["output"]
     args.disable_tqdm = True
-    _run(args, own, resume, dry_run)
+    if resume and overwrite:
+        raise ConfigurationError("--resume goes on from what --overwrite removes: give one of them.")
+    _run(args, own, resume, overwrite, dry_run)
 
 
-def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
+def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
+    from ..errors import ConfigurationError
     from ..finetune import finetune, plan_finetuning
     from ..models.captioner import STARTER
+    from ..training.checkpoints import find_earlier_run, remove_earlier_run
     from .data_options import describe_split, load_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    earlier = None if resume or dry_run else find_earlier_run(args.output_dir)
+    if earlier and not overwrite:
+        raise ConfigurationError(
+            f"{args.output_dir} holds an earlier run ({earlier}). --resume goes on from its last checkpoint, --overwrite "
+            "removes it, and another --output keeps it."
+        )
     quieten_libraries()
     source, data_dir = own["dataset"], own["data_dir"]
     parts = {}
@@ -110,6 +125,8 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
         sizes = {name: 0 if part is None else len(part) for name, part in parts.items()}
         output.result({"plan": sizes, "details": plan})
         return
+    if earlier:
+        remove_earlier_run(args.output_dir)
     run = finetune(
         own["model"] or STARTER,
         args,
@@ -131,6 +148,8 @@ def _run(args, own: dict, resume: bool, dry_run: bool) -> None:
     output.line()
     if run.systems:
         print_scores(run.systems)
+    if run.headline:
+        output.line(run.headline)
     output.line(f"Model: {run.folder}")
     output.line(f"Card: {run.card}")
     output.line(f"Report: {run.report}")

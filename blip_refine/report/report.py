@@ -50,7 +50,16 @@ def write_report(run_folder: str | os.PathLike, max_pictures: int = 200, plots: 
         SourceNotFoundError: There is no such folder, or no result file in it.
         SourceFormatError: A result file is broken.
     """
-    findings = measure(read_run(run_folder))
+    return write_findings(measure(read_run(run_folder)), max_pictures, plots)
+
+
+def write_findings(findings: Findings, max_pictures: int = 200, plots: bool = True) -> Path:
+    """As [`write_report`], of a run that has been measured already.
+
+    Args:
+        findings (`Findings`): What was found out about the run.
+        max_pictures, plots: As in [`write_report`].
+    """
     target = findings.run.folder / "report"
     page = render(findings, max_pictures)
     with atomic_write(target / "index.html") as file:

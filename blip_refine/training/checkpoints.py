@@ -84,7 +84,39 @@ def find_checkpoint(run: str | os.PathLike, asked: str | bool | None) -> tuple[s
             return str(path), passed_over
         passed_over.append(f"{path} is passed over: {fault}.")
     detail = f" {' '.join(passed_over)}" if passed_over else ""
-    raise ConfigurationError(f"There is no whole checkpoint in {str(run)!r} to resume from.{detail}")
+    raise ConfigurationError(
+        f"There is no whole checkpoint in {str(run)!r} to resume from.{detail} Without --resume training starts afresh."
+    )
+
+
+def find_earlier_run(run: str | os.PathLike) -> str | None:
+    """What a run folder holds of an earlier training: its last checkpoint, or its weights; `None` where it has none.
+
+    Args:
+        run (`str` or `os.PathLike`): The run folder, which need not exist.
+    """
+    found = [path.name for path in Path(run).glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    if found:
+        return max(found, key=lambda name: int(name.rpartition("-")[2]))
+    return next((path.name for path in sorted(Path(run).glob("*.safetensors"))), None)
+
+
+def remove_earlier_run(run: str | os.PathLike) -> None:
+    """Remove the weights and checkpoints of an earlier training: a resumed or a loaded run must not meet them.
+
+    Results, pictures and people's ratings stay; the next run writes its own in their place.
+
+    Args:
+        run (`str` or `os.PathLike`): The run folder.
+    """
+    discard_incomplete(run)
+    folders = [path for path in Path(run).glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    for folder in [*folders, Path(run, "merged")]:
+        if folder.exists():
+            shutil.rmtree(folder)
+    for pattern in ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json"):
+        for path in Path(run).glob(pattern):
+            path.unlink()
 
 
 def publish(run: str | os.PathLike, name: str) -> None:

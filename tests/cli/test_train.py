@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 
 import pytest
@@ -159,8 +160,19 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
         tmp_path, dataset="scenes:everyday", num_beams=1, max_new_tokens=6, max_steps=1, gradient_checkpointing=False
     )
     options = ("--config", config, "--train-images", 4, "--eval-images", 2, "--output", tmp_path / "run", "--lora")
-    code, out, err = call(capsys, *options, "--merge", "--save-strategy", "no", "--metrics", "Bleu,CIDEr")
+    options += ("--merge", "--save-strategy", "no", "--metrics", "Bleu,CIDEr")
+    # A run of another day: its last checkpoint would be taken for this run's by --resume, its weights by whoever loads.
+    for name in ("checkpoint-40", "checkpoint-900"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"old")
+    code, out, err = call(capsys, *options)
+    assert code == 2 and "(checkpoint-900)" in err and "--resume" in err and "--overwrite" in err
+    assert call(capsys, *options, "--resume", "--overwrite")[0] == 2
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"old"
+    code, out, err = call(capsys, *options, "--overwrite")
     assert code == 0, err
+    assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / "model.safetensors").exists()
+    assert re.search(r"before.* after .* on 2 held-out images\.", out)  # did it help?
     assert err.index("Plan") < err.index("fingerprint") < err.index("Before training") < err.index("After training")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["hyperparameters"]["max_steps"] == 1 and facts["decoding"]["num_beams"] == 1
