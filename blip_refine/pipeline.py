@@ -7,7 +7,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -252,9 +252,13 @@ class CaptionPipeline:
 
         sources = expand_images(images, image_column=image_column, limits=self.url_limits)
         ahead = 2 * size + self.num_workers
-        with closing(map_ahead(prepare, sources, workers=self.num_workers, ahead=ahead)) as prepared:
+        # A GPU has the next batch while this one is finished, and written by whoever consumes it.
+        model_threads = 1 if self._is_on_gpu() else 0
+        with ExitStack() as stack:
+            prepared = stack.enter_context(closing(map_ahead(prepare, sources, workers=self.num_workers, ahead=ahead)))
             batches = in_batches(_without_skipped(prepared, raises), size)
-            captioned = (self._caption(batch) for batch in batches)
+            answers = stack.enter_context(closing(map_ahead(self._caption, batches, workers=model_threads, ahead=2)))
+            captioned = (answer for _, answer in answers)
             if self.refiner is None:
                 finished: Iterator[list[CaptionedImage]] = map(self._finish, captioned)
             else:
@@ -353,11 +357,13 @@ class CaptionPipeline:
         """`pixel_values`, computed on the GPU where the model is on one: a quarter of the bytes go there, and the
         processor has no table to look up a million times."""
         assert self._preprocess is not None
-        device = next(self.model.parameters()).device
-        if device.type != "cuda":
+        if not self._is_on_gpu():
             return torch.from_numpy(self._preprocess.normalize(pixels))
-        stacked = torch.from_numpy(np.stack(pixels)).to(device)
+        stacked = torch.from_numpy(np.stack(pixels)).to(next(self.model.parameters()).device)
         return self._preprocess.normalize_tensor(stacked.permute(0, 3, 1, 2))
+
+    def _is_on_gpu(self) -> bool:
+        return next(self.model.parameters()).device.type == "cuda"
 
     def _decode(self, values: torch.Tensor) -> list[DecodedImage]:
         """Captions of prepared images; in halves where they are too many for the memory of the GPU."""

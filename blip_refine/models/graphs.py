@@ -150,10 +150,10 @@ class DecodingGraphs:
     Args:
         make_recorder (`Callable[[torch.device], Recorder]`, *optional*): Makes what records. By default
             [`CudaRecorder`] on a CUDA device, and nothing elsewhere.
-        most (`int`, defaults to 8): Recordings that are kept. Each holds the memory of one batch's decoding.
+        most (`int`, defaults to 4): Recordings that are kept. Each holds the memory of one batch's decoding.
     """
 
-    def __init__(self, make_recorder: Callable[[torch.device], Recorder] | None = None, most: int = 8):
+    def __init__(self, make_recorder: Callable[[torch.device], Recorder] | None = None, most: int = 4):
         self._make_recorder, self._most = make_recorder, most
         self._recordings: OrderedDict[tuple[object, int], _Recording] = OrderedDict()
         self._seen: set[tuple[object, int]] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 
@@ -160,6 +161,29 @@ def test_memory_exhausted_on_a_batch_is_met_with_smaller_ones(make_pipeline, pho
     assert [one.text for one in make_pipeline(batch_size=10)(photos)] == expected
     assert sizes[0] == 10 and max(sizes[1:]) == 5
     assert with_graphs[0] and not any(with_graphs[1:]), "recordings hold memory, too"
+
+
+def test_a_gpu_is_given_the_next_batch_while_one_is_written(make_pipeline, photos, monkeypatch):
+    # The way of a GPU, on the CPU: 8-bit pixels go to the device, and the model works in a thread of its own.
+    files = [*sorted(photos.glob("*.jpg")), photos / "no.jpg"]
+    expected = make_pipeline(batch_size=2)(files)
+    monkeypatch.setattr(CaptionPipeline, "_is_on_gpu", lambda self: True)
+    pipeline = make_pipeline(batch_size=2)
+    begun, caption = threading.Semaphore(0), pipeline._caption
+
+    def counted(batch):
+        begun.release()
+        return caption(batch)
+
+    pipeline._caption = counted
+    assert list(pipeline.stream(files)) == expected
+    assert [begun.acquire(blocking=False) for _ in range(5)] == [True] * 5
+    captions = pipeline.stream(files)
+    assert next(captions) == expected[0]
+    assert begun.acquire(timeout=30) and begun.acquire(timeout=30), "the second batch must not wait for the first"
+    captions.close()
+    with pytest.raises(ImageDecodeError):
+        list(pipeline.stream(files, on_error="raise"))
 
 
 def test_settings_tell_weights_and_decoding_apart(make_pipeline, tiny_captioner):
