@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--patience", type=float, default=6.0, help="epochs after which ours gives up")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--output", type=Path, default=RESULTS / "time_to_quality.json")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.threads:
@@ -267,7 +268,9 @@ def main() -> None:
             "stock": baseline[-1] | {"seconds_a_step": round(baseline[-1]["seconds"] / baseline[-1]["step"], 3)},
             "ours": rows,
             "curves": {"stock": baseline, **curves},
-            "setting": {name: str(value) for name, value in vars(options).items() if name not in ("photos", "smoke")},
+            "setting": {
+                name: str(value) for name, value in vars(options).items() if name not in ("photos", "output", "smoke")
+            },
             "real_photos": options.photos is not None,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
             "machine": {
@@ -281,8 +284,8 @@ def main() -> None:
             },
         }
         if not options.smoke:
-            RESULTS.mkdir(exist_ok=True)
-            write_json(RESULTS / "time_to_quality.json", result)
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            write_json(options.output, result)
 
     with tempfile.TemporaryDirectory() as folder:
         print("  stock", flush=True)

@@ -14,7 +14,15 @@ import typer
 from blip_refine.cli.main import COMMANDS, GLOBAL_FLAGS, build_app
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "MODEL_CARD.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "benchmarks" / "README.md",
+    ]
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
