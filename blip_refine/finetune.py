@@ -182,7 +182,8 @@ def finetune(
         hyperparameters=changed_arguments(args),
         parameters=total,
         trainable_parameters=trained,
-        seconds=outcome.metrics["train_runtime"],
+        # What went before the interruption was not measured here.
+        seconds=outcome.metrics["train_runtime"] if checkpoint is None else None,
         refiner=None if fixer is None or test is None else fixer.name,
     ).write(folder)
     card = write_model_card(folder)

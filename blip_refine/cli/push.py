@@ -40,7 +40,9 @@ def push(
     from dataclasses import asdict
 
     from ..hub.push import push_captioner
+    from .libraries import quieten_libraries
 
+    quieten_libraries()
     output.note(f"{'Preparing' if dry_run else 'Publishing'} {run} as {repo} ...")
     pushed = push_captioner(
         run,
@@ -67,6 +69,8 @@ def push(
         page = push_space(space, pushed.repo_id, private=private, dry_run=dry_run)
         _show(page, dry_run)
         result["space"] = asdict(page)
+    if dry_run:
+        output.line("Nothing was sent. The same command without --dry-run publishes this.")
     if pushed.url:
         output.next_command(f"blip-refine caption PHOTOS --model {pushed.repo_id}")
     output.result(result)

@@ -36,7 +36,7 @@ def train(
         bool, typer.Option("--resume", help="Go on from the last whole checkpoint in the output folder.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove weights and checkpoints of an earlier run in the output folder.")
+        bool, typer.Option("--overwrite", help="Remove an earlier run's weights and checkpoints first.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     help_all: Annotated[bool, typer.Option("--help-all", help="Every training argument, and stop.")] = False,
@@ -92,8 +92,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     earlier = None if resume or dry_run else find_earlier_run(args.output_dir)
     if earlier and not overwrite:
         raise ConfigurationError(
-            f"{args.output_dir} holds an earlier run ({earlier}). --resume goes on from its last checkpoint, --overwrite "
-            "removes it, and another --output keeps it."
+            f"{args.output_dir} holds an earlier run ({earlier}). --resume goes on from its last checkpoint, "
+            "--overwrite removes it, and another --output keeps it."
         )
     quieten_libraries()
     source, data_dir = own["dataset"], own["data_dir"]

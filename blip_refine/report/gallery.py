@@ -39,12 +39,12 @@ class Card:
         picture (`str`, *optional*): The picture as a data URI.
         width (`int`): Of the picture inside the report, in pixels.
         height (`int`): The same.
-        alt (`str`): Alternative text: the final caption.
+        alt (`str`): Alternative text: the caption that the run would publish.
         lines (`list[Line]`): What each system said.
         references (`list[list[Word]]`): What people wrote.
         gain (`float`, *optional*): Score of the last system minus score of the first.
         confidence (`float`, *optional*): Mean log-probability of the draft's tokens.
-        length (`int`): Words of the final caption.
+        length (`int`): Words of the last system's caption.
         faults (`list[Fault]`): What the error analysis found in it.
     """
 
@@ -72,7 +72,7 @@ def build_cards(
         metric (`str`, *optional*): The metric of the scores beside the captions.
         limit (`int`): At most so many. Where there are more, those that gained and lost most are shown and the rest is
             taken at equal distances, so that the gallery stays typical.
-        faults (`Mapping[str, Sequence[Fault]]`, *optional*): Image id to the faults of its final caption.
+        faults (`Mapping[str, Sequence[Fault]]`, *optional*): Image id to the faults of the last system's caption.
     """
     pictured = [number for number, example in enumerate(run.examples) if example.image is not None]
     # Where only some pictures were kept beside the results, it is those that are worth showing.
@@ -96,6 +96,8 @@ def _card(number: int, example: Example, metric: str | None, faults: Mapping[str
         previous = lines[-1].text if lines else None
         score = example.scores.get(name, {}).get(metric) if metric else None
         lines.append(Line(name, mark_caption(caption, previous, example.references), caption, score))
+    # What the faults and the gain are about, too; a refiner's caption is the last where there is one.
+    final = lines[-1].text if lines else example.caption
     picture, width, height = picture_uri(example.image) if example.image else (None, 0, 0)
     return Card(
         number=number,
@@ -105,10 +107,10 @@ def _card(number: int, example: Example, metric: str | None, faults: Mapping[str
         height=height,
         alt=example.caption or f"Picture {example.image_id}, without a caption",
         lines=lines,
-        references=[mark_reference(text, example.caption, example.references) for text in example.references],
+        references=[mark_reference(text, final, example.references) for text in example.references],
         gain=gain_of(example, metric),
         confidence=example.confidence,
-        length=len(words_of(example.caption)),
+        length=len(words_of(final)),
         faults=list(faults.get(example.image_id, ())),
     )
 

@@ -144,9 +144,9 @@ def calibration_charts(findings: Findings) -> list[Panel]:
     )
     kept = charts.Series(metric, [(100 * share, score) for share, score in found.kept], "s2")
     return [
-        Panel("Confidence and quality", charts.line_chart([bins], "confidence", metric, f"{metric} by confidence")),
+        Panel(f"{metric} by confidence", charts.line_chart([bins], "confidence", metric, f"{metric} by confidence")),
         Panel(
-            "If only the most confident were kept",
+            f"{metric} if only the most confident were kept",
             charts.line_chart([kept], "captions kept (%)", metric, f"{metric} of the most confident captions"),
         ),
     ]

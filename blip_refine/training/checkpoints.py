@@ -85,7 +85,8 @@ def find_checkpoint(run: str | os.PathLike, asked: str | bool | None) -> tuple[s
         passed_over.append(f"{path} is passed over: {fault}.")
     detail = f" {' '.join(passed_over)}" if passed_over else ""
     raise ConfigurationError(
-        f"There is no whole checkpoint in {str(run)!r} to resume from.{detail} Without --resume training starts afresh."
+        f"There is no whole checkpoint in {str(run)!r} to resume from.{detail} "
+        "Without resuming, training starts afresh."
     )
 
 

@@ -54,7 +54,8 @@ def check_machine() -> Iterator[Check]:
     else:
         yield Check("device", "warning", f"no GPU: training runs on {device.type}, many times slower")
     try:
-        yield Check("java", "ok", f"{find_java()}")
+        java = find_java()
+        yield Check("java", "ok", f"Java {java.version} at {java.path}")
     except BlipRefineError as error:
         yield Check("java", "warning", f"METEOR and SPICE cannot be computed. {error}")
 

@@ -212,7 +212,8 @@ def test_java_and_the_device(monkeypatch):
     assert found["device"].status == "warning" and found["versions"].status == "ok"
     assert transformers.__version__ in found["versions"].message
     monkeypatch.setattr(doctor, "find_java", lambda: java.Java("/bin/java", 17))
-    assert {one.name: one.status for one in doctor.check_machine()}["java"] == "ok"
+    found = {one.name: one for one in doctor.check_machine()}
+    assert (found["java"].status, found["java"].message) == ("ok", "Java 17 at /bin/java")
 
 
 @pytest.mark.parametrize("options", [("--model", "/no/such/model"), ("--recipe", "magic"), ("--dataset", "/nowhere")])

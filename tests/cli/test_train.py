@@ -160,8 +160,8 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
         tmp_path, dataset="scenes:everyday", num_beams=1, max_new_tokens=6, max_steps=1, gradient_checkpointing=False
     )
     options = ("--config", config, "--train-images", 4, "--eval-images", 2, "--output", tmp_path / "run", "--lora")
-    options += ("--merge", "--save-strategy", "no", "--metrics", "Bleu,CIDEr")
-    # A run of another day: its last checkpoint would be taken for this run's by --resume, its weights by whoever loads.
+    options += ("--merge", "--metrics", "Bleu,CIDEr")
+    # Of another day: its last checkpoint would be taken for this run's by --resume, its weights by whoever loads.
     for name in ("checkpoint-40", "checkpoint-900"):
         (tmp_path / "run" / name).mkdir(parents=True)
     (tmp_path / "run" / "model.safetensors").write_bytes(b"old")
@@ -171,15 +171,19 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"old"
     code, out, err = call(capsys, *options, "--overwrite")
     assert code == 0, err
-    assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / "model.safetensors").exists()
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
     assert re.search(r"before.* after .* on 2 held-out images\.", out)  # did it help?
     assert err.index("Plan") < err.index("fingerprint") < err.index("Before training") < err.index("After training")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["hyperparameters"]["max_steps"] == 1 and facts["decoding"]["num_beams"] == 1
+    assert facts["seconds"] > 0 and facts["hyperparameters"]["max_steps"] == 1 and facts["decoding"]["num_beams"] == 1
     assert facts["hyperparameters"]["precision"] in ("bf16", "fp32")
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
     assert (tmp_path / "run" / "merged" / "model.safetensors").is_file()
     assert "Next:" in out and "caption" in out
+    code, out, err = call(capsys, *options, "--resume")
+    assert code == 0 and f"Going on from {tmp_path / 'run' / 'checkpoint-1'}." in err
+    assert "seconds" not in json.loads((tmp_path / "run" / "run.json").read_text())  # it saw the end alone
     # What the run has trained on is no test for it.
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", str(tmp_path / "run"), "--dataset", "scenes:everyday", "--split", "train", "--images", "2"])

@@ -262,3 +262,14 @@ from blip_refine.report.report import write_report
 write_report({str(run)!r}, plots=False)
 assert not {{"torch", "transformers"}} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_caption_misses_is_said_of_the_last(run):
+    rows = read_rows(run)
+    references = ["a red kite flies high", "one red kite above", "the red kite"]
+    systems = {"after": "a boat", "refined": "a red kite over here"}
+    rows[0] |= {"caption": "a boat", "systems": systems, "references": references}
+    write_rows(run, rows[:1])
+    page = Page(write_report(run, plots=False).read_text(encoding="utf-8"))
+    missed = [one for one in page.all("span") if one.get("class") == "missed" and one.get("title")]
+    assert not missed  # "red" and "kite" are in the refined caption, if not in the draft
