@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Replay = Callable[[], object]
+
+_ONE_RECORDING_AT_A_TIME = threading.Lock()
+"""PyTorch allows no more in a process."""
 
 
 class Recorder(Protocol):
@@ -65,12 +69,18 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], object]) -> Replay:
         graph = torch.cuda.CUDAGraph()
-        # Threads that decode images ahead may pin memory meanwhile; only this one is recorded.
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            work()
+        before = torch.cuda.current_stream(self._device)
+        try:
+            # Threads that decode images ahead may pin memory meanwhile; only this one is recorded.
+            with (
+                _ONE_RECORDING_AT_A_TIME,
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                work()
+        finally:
+            # A recording that fails does not put it back.
+            torch.cuda.set_stream(before)
         self._pool = graph.pool()
         return graph.replay
 
