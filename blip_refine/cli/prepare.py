@@ -65,7 +65,7 @@ def prepare(
     """
     from ..data.augment import load_augmentation
     from ..data.cleaning import CleaningRules
-    from ..data.prepare import PAGE_FILE, prepare_dataset
+    from ..data.prepare import PAGE_FILE, REJECTED_FILE, prepare_dataset
     from ..data.rejections import Rejections
 
     rules = CleaningRules(
@@ -110,6 +110,7 @@ def prepare(
     )
     if prepared.rejections.counts:
         output.table(["left out", "how many"], list(prepared.rejections.counts.items()))
+        output.line(f"Each with its reason: {output_dir / REJECTED_FILE}")
     output.line(f"Fingerprint: {prepared.fingerprint}")
     output.line(f"Look at it: {output_dir / PAGE_FILE}" + (f" and {preview}" if preview_augment is not None else ""))
     output.result({"output": str(output_dir), **prepared.statistics})

@@ -199,6 +199,38 @@ def test_one_image_is_one_record_whatever_the_rows(photos):
     assert not set(ids(train)) & set(ids(test)) and len(train) + len(test) == 4
 
 
+def moved_table(folder, *named):
+    (folder / "captions.csv").write_text("image,caption\r\n" + "".join(f"{one},what it is\r\n" for one in named))
+    rejections = Rejections()
+    records = load_source(folder, rejections=rejections)
+    return {record.image_id: len(record.captions) for record in records}, len(rejections.of("missing image"))
+
+
+def test_paths_of_another_machine_are_found_by_their_end(tmp_path, caplog):
+    for number, name in enumerate(("Photos/A 1.JPG", "Photos/Summer/b.jpg", "c.jpg")):
+        write_photo(tmp_path / name, seed=number)
+    found, missing = moved_table(
+        tmp_path,
+        "C:\\Users\\Eva\\Photos\\A 1.JPG",
+        "photos/a 1.jpg",
+        "b.jpg",
+        "/home/eva/c.jpg",
+        "Photos/b.jpg",
+        "d.jpg",
+    )
+    # One image under two names is one record; a folder that contradicts, and a name that is nowhere, are not guessed.
+    assert found == {"Photos/A 1.JPG": 2, "Photos/Summer/b.jpg": 1, "c.jpg": 1} and missing == 2
+    assert "4 images are not under the path that is named" in caplog.text
+
+
+def test_a_name_that_could_mean_two_pictures_finds_none(tmp_path):
+    for number, name in enumerate(("x/1.jpg", "y/1.jpg", "y/2.jpg", "z/3.jpg", "3.jpg")):
+        write_photo(tmp_path / name, seed=number)
+    # "2.jpg" is there once, but in this folder a name alone says little.
+    found, missing = moved_table(tmp_path, "1.jpg", "2.jpg", "old/x/1.jpg", "old/3.jpg", "y/1.jpg")
+    assert found == {"x/1.jpg": 1, "y/1.jpg": 1} and missing == 3
+
+
 def test_the_same_name_for_two_images_is_refused(photos):
     (photos / "t.csv").write_text("image,caption,image_id\n0.jpg,a,1\n1.jpg,b,1\n")
     with pytest.raises(SourceFormatError, match="both called '1'.*row 2 and t.csv, row 3.*id_column"):

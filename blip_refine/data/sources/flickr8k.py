@@ -12,10 +12,11 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from ...errors import SourceFormatError, SourceNotFoundError
+from ...errors import DataError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import karpathy
@@ -42,8 +43,20 @@ DOUBLE_SUFFIX = re.compile(r"\.(jpe?g|png)\.\d+$", re.IGNORECASE)
 
 
 def is_flickr(folder: Path) -> bool:
-    """Whether a folder looks like Flickr8k or Flickr30k as distributed."""
-    return find_file(folder, CAPTION_FILES, SUBFOLDERS) is not None
+    """Whether a folder looks like Flickr8k or Flickr30k as distributed.
+
+    `captions.csv` is also what people call a table of their own. It counts if it reads like Flickr's, and names photos
+    of a folder where Flickr's are kept.
+    """
+    found = find_file(folder, CAPTION_FILES, SUBFOLDERS)
+    if found is None or found.suffix != ".csv":
+        return found is not None
+    try:
+        photos = list_images(find_image_folder(folder, IMAGE_FOLDERS))
+        named = [image for _, image, _ in islice(_read_captions(found, Rejections()), 20)]
+    except DataError:
+        return False
+    return any(image in photos for image in named)
 
 
 def load(

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,11 @@ from ...jsonlines import read_jsonl
 from ...records import CaptionRecord, ImageInput
 from ..rejections import Rejections
 from .columns import FOUND_BY_NAME, ColumnOptions, Columns
+from .files import relative_id
 from .grouping import Row, group_rows
+from .moved import MovedImages
+
+logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -73,6 +78,7 @@ def records_of_rows(
     kept = 0
     # Five rows name the same image: its path is put together, and looked for, once.
     places: dict[str, tuple[ImageInput, str, str, bool]] = {}
+    moved = MovedImages(folder)
 
     def grouped() -> Iterator[Row]:
         nonlocal kept
@@ -86,6 +92,9 @@ def records_of_rows(
             if found is None:
                 found = _image_of(value, folder, place)
                 if isinstance(value, str):
+                    there = None if found[3] else moved.find(value)
+                    if there is not None:
+                        found = str(there), str(there), relative_id(there, folder), True
                     places[value] = found
             image, key, image_name, is_there = found
             if not is_there:
@@ -105,6 +114,8 @@ def records_of_rows(
             )
 
     records = group_rows(grouped(), name, rejections)
+    if moved.found:
+        logger.warning("%s: %s", where, moved.summary())
     if missing and not kept:
         raise SourceNotFoundError(
             f"Not one of the {len(missing)} images that {where} names is under {folder}, for example {missing[0]!r}. "
