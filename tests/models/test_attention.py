@@ -102,12 +102,12 @@ def test_steps_over_branching_beams_give_the_logits_of_whole_texts(tiny_captione
     # Two images, three rows each; rows are dropped and split, an image leaves, and no key is ever moved.
     model, _ = tiny_captioner()
     states = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(1))
-    prompt = [model.config.text_config.bos_token_id, 6, 11]
+    prompt = torch.tensor([model.config.text_config.bos_token_id, 6, 11])
     rng = torch.Generator().manual_seed(2)
     with torch.inference_mode():
         decoder = StepDecoder(model, states, rows=3, max_new_tokens=6)
         decoder.start(prompt)
-        texts = torch.tensor(prompt).expand(3, 3, -1)
+        texts = prompt.expand(3, 3, -1)
         for step in range(5):
             images = len(texts)
             parents = torch.randint(0, 3, (images, 3), generator=rng)
