@@ -8,24 +8,22 @@ and the output is made of it, whole, when the run ends.
 
 from __future__ import annotations
 
-import csv
+import errno
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .errors import ConfigurationError, SourceFormatError
-from .jsonlines import atomic_write, dump_row, read_jsonl
+from .caption_tables import read_table, write_table
+from .errors import ConfigurationError, DataError, SourceNotFoundError
+from .jsonlines import atomic_write, dump_row, read_jsonl, write_jsonl
 
 FORMATS = (".jsonl", ".csv", ".parquet")
-COLUMNS = (
-    *("image_id", "caption", "draft", "candidates", "confidence", "refined", "reason", "error", "review"),
-    *("image_gain", "candidate_confidences", "image", "content", "settings"),
-)
-"""What CSV and Parquet files hold, in this order."""
 
 
 def settings_key(settings: Mapping[str, Any]) -> str:
@@ -38,37 +36,45 @@ class CaptionFile:
     """A file that captions are written to, and that knows what it holds already.
 
     Args:
-        path (`str` or `os.PathLike`): Ends in `.jsonl`, `.csv` or `.parquet`.
+        path (`str` or `os.PathLike`): Ends in `.jsonl`, `.csv` or `.parquet`. Where it is a link, the file that it
+            leads to is written.
         settings (`Mapping[str, Any]`): How captions are made (`CaptionPipeline.settings()`, and what comes after).
         existing (`"resume"`, `"append"` or `"overwrite"`, defaults to `"resume"`): What to do with rows that are
             there: go on where they end (they must have been made with the same settings), keep them whatever they
             are, or begin anew.
+        remember (`bool`, defaults to `False`): Keep the captions of the rows that are there in memory, for
+            `caption_of`.
 
     Raises:
-        ConfigurationError: The file is of an unknown kind, is being written by another process, or holds rows of
-            other settings.
+        ConfigurationError: The file is of an unknown kind, cannot be written, is being written by another process, or
+            holds rows of other settings.
         SourceFormatError: The file is broken elsewhere than at its end.
     """
 
-    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], existing: str = "resume"):
-        self.path, self.settings = Path(path), settings_key(settings)
-        if self.path.suffix.lower() not in FORMATS:
-            raise ConfigurationError(
-                f"{self.path}: captions are written as {', '.join(FORMATS)}, by the name's ending."
-            )
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        settings: Mapping[str, Any],
+        existing: str = "resume",
+        *,
+        remember: bool = False,
+    ):
+        check_output(path)
         if existing not in ("resume", "append", "overwrite"):
             raise ConfigurationError(f"`existing` is 'resume', 'append' or 'overwrite', not {existing!r}.")
-        self._direct = self.path.suffix.lower() == ".jsonl"
-        self._journal = self.path if self._direct else self.path.with_name(f".{self.path.name}.rows.jsonl")
+        self.path, self.settings = Path(path), settings_key(settings)
+        self._place, self._journal = _places(path)
+        self._direct = self._place == self._journal
         self._resumes = existing == "resume"
-        self._written: set[str] = set()
-        self._replaced = False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.is_dir():
-            raise ConfigurationError(f"{self.path} is a folder; give the file that the captions are to be in.")
-        self._file = self._journal.open("ab", buffering=0)
+        self._captions: dict[bytes, str] | None = {} if remember else None
+        # Hashes, since there may be millions: the rows of this run, all rows, and those that need not be made again.
+        self._written: set[bytes] = set()
+        self._ids: set[bytes] = set()
+        self._known: set[bytes] = set()
+        self._known_ids: set[bytes] = set()
+        self.held = 0
+        self._file = _open_locked(self._journal, self.path)
         try:
-            _lock(self._file, self.path)
             self._prepare(existing)
         except BaseException:
             self._file.close()
@@ -76,50 +82,82 @@ class CaptionFile:
 
     def _prepare(self, existing: str) -> None:
         """Bring the journal to where rows can be added, and learn what it holds."""
-        self._known: set[tuple[str, str]] = set()
-        self._ids: set[str] = set()
-        self.held = 0
+        for left in self._place.parent.glob(f".{glob.escape(self._place.name)}.*.part"):
+            left.unlink(missing_ok=True)  # of a run that was killed while it made the file; this one holds the lock
         if existing == "overwrite":
             self._file.truncate(0)
             return
-        _cut_broken_end(self._journal)
-        if not self._direct and os.path.getsize(self._journal) == 0 and self.path.exists():
-            self._append(_read_table(self.path))
-        for row in read_jsonl(self._journal):
+        if not self._direct and os.path.getsize(self._journal) == 0 and self._place.exists():
+            # Whole or not at all: half of the rows of a table would later be taken for all of them.
+            try:
+                write_jsonl(self._journal, read_table(self._place))
+            except OSError as error:
+                raise _cannot_write(self._journal, error) from error
+            self._file.close()
+            self._file = _open_locked(self._journal, self.path)
+        end = _end_of_whole_rows(self._journal)
+        for row in _rows_until(self._journal, end):
             self.held += 1
-            image_id = str(row.get("image_id", ""))
-            self._ids.add(image_id)
-            if row.get("error"):
-                continue  # what failed is tried again
-            if row.get("settings") == self.settings:
-                self._known.add((image_id, str(row.get("content"))))
-            elif self._resumes:
-                made = (
-                    "with other settings (model, decoding, refiner, ...)" if "settings" in row else "by something else"
-                )
-                raise ConfigurationError(
-                    f"{self.path} holds captions that were made {made}. Give another --output, or --append to keep "
-                    "them beside the new ones, or --overwrite to begin anew."
-                )
+            self._learn(row)
+        # Not before: nothing of a file that is not ours is changed.
+        if end < os.path.getsize(self._journal):
+            self._file.truncate(end)
+        elif end > 0 and not _ends_in_newline(self._journal):
+            self._file.write(b"\n")
+
+    def _learn(self, row: Mapping[str, Any]) -> None:
+        image_id = str(row.get("image_id", ""))
+        name = _digest(image_id)
+        self._ids.add(name)
+        if row.get("error"):
+            return  # what failed is tried again
+        if self._captions is not None:
+            self._captions[name] = str(row.get("caption") or "")
+        if row.get("settings") == self.settings:
+            self._known.add(_digest(image_id, str(row.get("content"))))
+            self._known_ids.add(name)
+        elif self._resumes:
+            made = "with other settings (model, decoding, refiner, ...)" if "settings" in row else "by something else"
+            raise ConfigurationError(
+                f"{self.path} holds captions that were made {made}. Give another --output, or --append to keep "
+                "them beside the new ones, or --overwrite to begin anew."
+            )
 
     def is_done(self, image_id: str, content: str) -> bool:
         """Whether this image has a caption that was made from this content with these settings."""
-        return (image_id, content) in self._known
+        return _digest(image_id, content) in self._known
+
+    def has(self, image_id: str) -> bool:
+        """Whether an image of this name has a caption that was made with these settings, whatever it is of."""
+        return _digest(image_id) in self._known_ids
+
+    def caption_of(self, image_id: str) -> str | None:
+        """The caption that the file held for an image when it was opened, where captions are remembered."""
+        return None if self._captions is None else self._captions.get(_digest(image_id))
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows: in one write, which the system has when this returns."""
-        complete = [{**row, "settings": self.settings} for row in rows]
-        for row in complete:
-            self._written.add(str(row["image_id"]))
-        self._append(complete)
+        """Append rows: in one write, which the system has when this returns.
 
-    def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        data = memoryview("".join(map(dump_row, rows)).encode())
-        while data:
-            data = data[self._file.write(data) :]
+        Raises:
+            DataError: They cannot be written, all of them. The rows before are kept, and no part of a row is.
+        """
+        complete = [{**row, "settings": self.settings} for row in rows]
+        data = memoryview("".join(map(dump_row, complete)).encode("utf-8", "replace"))
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise _cannot_write(self.path, error) from error
+        self._written.update(_digest(str(row["image_id"])) for row in complete)
 
     def close(self) -> None:
-        """Bring the file into its final form. Rows of this run take the place of older ones of the same image."""
+        """Bring the file into its final form. Rows of this run take the place of older ones of the same image.
+
+        Raises:
+            DataError: There is no room for it. The rows are kept, and the next run goes on from them.
+        """
         if self._file.closed:
             return
         try:
@@ -127,17 +165,20 @@ class CaptionFile:
             stale = self._ids & self._written if self._resumes else set()
             if self._direct:
                 if stale:
-                    with atomic_write(self.path) as file:
+                    with atomic_write(self._place) as file:
                         file.writelines(map(dump_row, self._current_rows(stale)))
             else:
-                _write_table(self.path, self._current_rows(stale))
+                write_table(self._place, self._current_rows(stale))
                 self._journal.unlink()
+        except OSError as error:
+            kept = "" if self._direct else f" (in {self._journal})"
+            raise _cannot_write(self.path, error, kept) from error
         finally:
             self._file.close()
 
-    def _current_rows(self, stale: set[str]) -> Iterator[dict[str, Any]]:
+    def _current_rows(self, stale: set[bytes]) -> Iterator[dict[str, Any]]:
         for number, row in enumerate(read_jsonl(self._journal)):
-            if number >= self.held or str(row.get("image_id")) not in stale:
+            if number >= self.held or _digest(str(row.get("image_id"))) not in stale:
                 yield row
 
     def __enter__(self) -> CaptionFile:
@@ -146,17 +187,104 @@ class CaptionFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except DataError:
+            if error is None:
+                raise
+            # What went wrong first is what is told; the rows are kept in either case.
+
+
+def check_output(path: str | os.PathLike) -> None:
+    """Refuse a place where captions cannot be written, before any work is done for it. Makes its folder if need be.
+
+    Raises:
+        ConfigurationError: It is of an unknown kind, a folder, or in a folder that cannot be made or written to.
+    """
+    place, journal = _places(path)
+    if place.suffix.lower() not in FORMATS:
+        raise ConfigurationError(f"{path}: captions are written as {', '.join(FORMATS)}, by the name's ending.")
+    check_writable(path)
+    check_writable(journal)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Refuse a file that cannot be written. Makes its folder if need be.
+
+    Raises:
+        ConfigurationError: It is a folder, or may not be written, or its folder may not.
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise ConfigurationError(f"{path} is a folder; give the file that is to be written.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Files are written beside their place and renamed, which asks for the folder.
+        if not os.access(place.parent, os.W_OK | os.X_OK) or (place.exists() and not os.access(place, os.W_OK)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror or error}. Give another place."
+        ) from error
+
+
+def has_captions(path: str | os.PathLike) -> bool:
+    """Whether there is a file for `read_captions` to read."""
+    return any(place.is_file() for place in _places(path))
+
+
+def _places(path: str | os.PathLike) -> tuple[Path, Path]:
+    """The file behind a path, and the file that rows are added to: the same for JSON Lines."""
+    place = Path(os.path.realpath(path))
+    return place, place if place.suffix.lower() == ".jsonl" else place.with_name(f".{place.name}.rows.jsonl")
+
+
+def _cannot_write(path: Path, error: OSError, kept: str = "") -> DataError:
+    return DataError(
+        f"{path} cannot be written: {error.strerror or error}. What was captioned before is kept{kept}; the same "
+        "command goes on from there."
+    )
+
+
+def _digest(*names: str) -> bytes:
+    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def read_captions(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """The rows of a finished file of captions, JSON Lines, CSV or Parquet, each as it was written."""
-    path = Path(path)
-    return read_jsonl(path) if path.suffix.lower() == ".jsonl" else _read_table(path)
+    """The rows of a file of captions, JSON Lines, CSV or Parquet, each as it was written.
+
+    Where a run was killed before it could make the table, these are the rows that it left; what a machine that died
+    left behind the last whole row is not among them.
+    """
+    place, journal = _places(path)
+    if journal.is_file() and (place == journal or os.path.getsize(journal) > 0):
+        return _rows_until(journal, _end_of_whole_rows(journal))
+    if not place.is_file():
+        raise SourceNotFoundError(f"There is no file {str(path)!r}.")
+    return read_table(place)
+
+
+def _open_locked(journal: Path, path: Path) -> IO[bytes]:
+    """The journal, open to append and locked: two runs that append to one file would caption everything twice."""
+    while True:
+        try:
+            file = journal.open("ab", buffering=0)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be written: {error.strerror or error}. Give another place."
+            ) from error
+        try:
+            _lock(file, path)
+            # The run before may have put another file in its place between our opening and our locking it.
+            if journal.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(journal)):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Two runs that append to one file would caption everything twice."""
     try:
         import fcntl
     except ImportError:  # Windows, where the other run would have to be noticed by its user
@@ -169,9 +297,9 @@ def _lock(file: IO[bytes], path: Path) -> None:
         ) from error
 
 
-def _cut_broken_end(path: Path) -> None:
-    """Remove what a machine that died in the middle of a write left behind the last whole line."""
-    with path.open("r+b") as file:
+def _end_of_whole_rows(path: Path) -> int:
+    """Where the last whole row ends, in bytes. A machine that dies in the middle of a write leaves a part behind."""
+    with path.open("rb") as file:
         size = end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - 65536)
@@ -181,76 +309,27 @@ def _cut_broken_end(path: Path) -> None:
                 end = start + newline + 1
                 break
             end = start
-        if end < size:
-            file.truncate(end)
-
-
-def _read_table(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a finished CSV or Parquet file, as they were in JSON."""
-    if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            for row in reader:
-                yield {name: value for name, value in map(_from_cell, row.items()) if value is not None}
-        return
-    import pyarrow.parquet as parquet
-
-    table = parquet.read_table(path)
-    _check_columns(path, table.column_names)
-    for row in table.to_pylist():
-        yield {name: value for name, value in row.items() if value is not None}
-
-
-def _check_columns(path: Path, names: Iterable[str]) -> None:
-    foreign = sorted(set(names) - set(COLUMNS))
-    if foreign:
-        raise ConfigurationError(
-            f"{path} has a column {foreign[0]!r} that would be lost: something else made it. Give another --output."
-        )
-
-
-def _from_cell(cell: tuple[str, str]) -> tuple[str, Any]:
-    name, text = cell
-    if name in ("caption", "draft"):
-        return name, text
-    if text == "":
-        return name, None
-    if name in ("candidates", "candidate_confidences", "confidence", "refined", "image_gain"):
+        file.seek(end)
         try:
-            return name, json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SourceFormatError(f"The column {name!r} of the CSV file holds {text[:40]!r}.") from error
-    return name, text
+            # An editor may have left out the last line end.
+            return size if end == size or isinstance(json.loads(file.read()), dict) else end
+        except ValueError:
+            return end
 
 
-def _write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    if path.suffix.lower() == ".csv":
-        with atomic_write(path) as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({name: _to_cell(row.get(name)) for name in COLUMNS})
-        return
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    types = {"confidence": pa.float64(), "image_gain": pa.float64(), "refined": pa.bool_()}
-    types["candidates"] = pa.list_(pa.string())
-    types["candidate_confidences"] = pa.list_(pa.float64())
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    with atomic_write(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
-        batch: list[Mapping[str, Any]] = []
-        for row in rows:
-            batch.append({name: row.get(name) for name in COLUMNS})
-            if len(batch) == 4096:
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-                batch = []
-        if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema))
+def _ends_in_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
-def _to_cell(value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def _rows_until(path: Path, end: int) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON Lines file before a place in it."""
+    position = whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            position += len(line)
+            if position > end:
+                break
+            whole += bool(line.strip())
+    yield from islice(read_jsonl(path), whole)

@@ -27,6 +27,7 @@ FLOORS = {
     "url_images": 4,
     "review": 4,
     "caption_files": 4,
+    "caption_tables": 4,
     "evaluation": 5,
     "training": 6,
     "report": 7,

@@ -41,6 +41,13 @@ def caption(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew; replace sidecars and copies.")] = False,
     append: Annotated[bool, typer.Option("--append", help="Keep rows that were made with other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="3/16: caption the 3rd of 16 shares, into a file of its own.", show_default=False),
+    ] = None,
+    trust_names: Annotated[
+        bool, typer.Option("--trust-names", help="Skip what has a row of its name, without reading the image again.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images the model is given at once.")] = 8,
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode images.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, or auto for what is fast here.")] = "float32",
@@ -51,6 +58,7 @@ def caption(
 ) -> None:
     """Caption images. A second run skips what is done; Ctrl-C keeps what is finished."""
     from ..errors import ConfigurationError
+    from .caption_inputs import Shard
     from .caption_run import CaptionRun, read_list
 
     if overwrite and append:
@@ -69,6 +77,8 @@ def caption(
         copies=embed_metadata,
         review=review,
         allow_private=allow_private,
+        shard=None if shard is None else Shard.parse(shard),
+        trust_names=trust_names,
     )
     if dry_run:
         run.describe()

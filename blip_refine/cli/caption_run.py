@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,22 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..caption_files import CaptionFile, read_captions
+from ..caption_files import CaptionFile, check_output, check_writable, has_captions, read_captions
 from ..data.image_files import as_text
-from ..errors import DataError, SourceNotFoundError
-from ..inputs import ImageSource, expand_images
-from ..jsonlines import read_jsonl, write_jsonl
+from ..errors import ConfigurationError, DataError, SourceNotFoundError
+from ..inputs import ImageSource
+from ..jsonlines import write_jsonl
 from ..records import Caption
 from ..review import review_queue
 from ..url_images import UrlLimits
 from .caption_copies import Copies
+from .caption_inputs import CommandInputs, Shard, local_path
+from .caption_progress import CaptionProgress
 from .output import output as sink
 
 if TYPE_CHECKING:
     from ..pipeline import CaptionedImage, CaptionPipeline
-
-NOTE_SECONDS = 10.0
-"""How often progress is told where there is no bar."""
 
 
 def read_list(path: Path) -> list[str]:
@@ -54,11 +52,20 @@ class CaptionRun:
         copies: Path | None,
         review: Path | None,
         allow_private: bool,
+        shard: Shard | None = None,
+        trust_names: bool = False,
     ):
-        self.paths, self.output, self.existing = list(paths), output, existing
-        self.prefix, self.suffix, self.review = prefix, suffix, review
+        self.output = output if shard is None or output is None else shard.path(output)
+        self.review = review if shard is None or review is None else shard.path(review)
+        if review is not None and output is not None and os.path.realpath(review) == os.path.realpath(output):
+            raise ConfigurationError(f"--review and --output are both {review}: the queue is a file of its own.")
+        if trust_names and output is None:
+            raise ConfigurationError("--trust-names goes by the rows of --output: give one.")
+        self.existing, self.shard, self.trust_names = existing, shard, trust_names
+        self.prefix, self.suffix = prefix, suffix
         self.limits = UrlLimits(allow_private=allow_private)
-        self.copies = Copies(sidecar=sidecar, folder=copies, overwrite=existing == "overwrite")
+        self.inputs = CommandInputs(paths, limits=self.limits, leave_out=copies)
+        self.copies = Copies(self.inputs, sidecar=sidecar, folder=copies, overwrite=existing == "overwrite")
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.first_failure: str | None = None
@@ -67,31 +74,28 @@ class CaptionRun:
         self.shown: list[dict[str, Any]] = []
         self._counting = threading.Lock()
         # A walk through the folders, before a model is loaded for nothing. Standard input can be read once only.
-        self.total = None if "-" in self.paths else sum(1 for _ in self.sources())
+        self.total = None if self.inputs.listed else sum(1 for _ in self.sources())
 
     def sources(self) -> Iterator[ImageSource]:
-        """The images, in the order in which they were named."""
-        return expand_images(self._inputs(), limits=self.limits)
-
-    def _inputs(self) -> Iterator[str]:
-        for path in self.paths:
-            if path == "-":
-                yield from filter(None, map(str.strip, sys.stdin))
-            else:
-                yield path
+        """The images, in the order in which they were named; those of this run's share, where it has one."""
+        for source in self.inputs:
+            self.copies.claim(source)
+            if self.shard is None or self.shard.holds(self.inputs.share_name(source)):
+                yield source
 
     def describe(self) -> None:
         """What a run would do, by names alone: no image is read."""
         held: set[str] = set()
-        known_rows = self.output if self.existing == "resume" else None
-        if known_rows is not None and known_rows.suffix == ".jsonl" and known_rows.exists():
-            held = {str(row.get("image_id")) for row in read_jsonl(known_rows) if not row.get("error")}
+        if self.output is not None and self.existing == "resume" and has_captions(self.output):
+            held = {str(row.get("image_id")) for row in read_captions(self.output) if not row.get("error")}
         found = [(source, _problem(source)) for source in self.sources()]
         missing = [(source, problem) for source, problem in found if problem is not None]
         todo = [source for source, problem in found if problem is None and source.image_id not in held]
         known = len(found) - len(missing) - len(todo)
+        share = "" if self.shard is None else f" in share {self.shard}"
         sink.line(
-            f"{len(found)} inputs: {len(todo)} to caption, {known} with a caption in {self.output or 'no file'}."
+            f"{len(found)} inputs{share}: {len(todo)} to caption, {known} with a caption in "
+            f"{self.output or 'no file'}."
         )
         for source, problem in missing:
             sink.line(f"  {source.image_id}: {problem}")
@@ -107,6 +111,13 @@ class CaptionRun:
         from ..pipeline import CaptionPipeline
         from .libraries import quieten_libraries
 
+        # A model may take minutes to load; what cannot be written is said before.
+        if self.output is not None:
+            check_output(self.output)
+        if self.review is not None:
+            check_writable(self.review)
+        if self.copies.folder is not None:
+            check_writable(self.copies.folder / "photo")
         quieten_libraries()
         decoding = DecodingOptions.preset(preset, **changes)
         sink.note(f"Loading {model} ...")
@@ -121,38 +132,54 @@ class CaptionRun:
             file = None
             if self.output is not None:
                 settings = {**self.pipeline.settings(), "prefix": self.prefix, "suffix": self.suffix}
-                file = stack.enter_context(CaptionFile(self.output, settings, self.existing))
+                file = CaptionFile(self.output, settings, self.existing, remember=self.copies.wanted)
+                stack.enter_context(file)
             stack.enter_context(self._stopping_gently())
-            progress = stack.enter_context(self._progress(started))
-            captioned = self.pipeline.run(self.sources(), skip=self._skip(file))
+            progress = CaptionProgress(self.total)
+            stack.enter_context(progress.shown())
+            captioned = self.pipeline.run(self._to_do(file, progress), skip=self._skip(file, progress))
             stack.callback(captioned.close)
-            rows: list[dict[str, Any]] = []
-            size = self.pipeline.batch_size
-            for one in captioned:
-                rows.append(self._row(one))
-                self.copies.write(one.source, rows[-1]["caption"])
-                progress()
-                # A batch at a time, as they come; a row that is held back could be lost.
-                if len(rows) == size:
-                    self._write(file, rows)
-                    rows = []
-                    if self.stopped:
-                        break
-            self._write(file, rows)
-        self._summary(time.monotonic() - started)
+            batch: list[CaptionedImage] = []
+            try:
+                for one in captioned:
+                    batch.append(one)
+                    # A batch at a time, as they come; a row that is held back could be lost.
+                    if len(batch) == self.pipeline.batch_size:
+                        finished, batch = batch, []
+                        self._write(file, finished, progress)
+                        if self.stopped:
+                            break
+            finally:  # also where the second Ctrl-C, or an error, ends the run
+                self._write(file, batch, progress)
+        self._summary(time.monotonic() - started, file)
 
-    def _skip(self, file: CaptionFile | None):
+    def _to_do(self, file: CaptionFile | None, progress: CaptionProgress) -> Iterator[ImageSource]:
+        """The images that have to be looked at: where names are trusted, those that have no row."""
+        for source in self.sources():
+            if self.trust_names and file is not None and file.has(source.image_id):
+                self._done_before(source, file, progress)
+            else:
+                yield source
+
+    def _skip(self, file: CaptionFile | None, progress: CaptionProgress):
         if file is None:
             return None
 
-        def skip(source: ImageSource, content: str) -> bool:
+        def skip(source: ImageSource, content: str) -> bool:  # several decode workers ask
             done = file.is_done(source.image_id, content)
             if done:
-                with self._counting:  # several decode workers ask
-                    self.counts["done before"] += 1
+                self._done_before(source, file, progress)
             return done
 
         return skip
+
+    def _done_before(self, source: ImageSource, file: CaptionFile, progress: CaptionProgress) -> None:
+        caption = file.caption_of(source.image_id)
+        if caption:  # the run that captioned it may not have been asked for copies, or was killed before it made them
+            self.copies.write(source, caption, caption, fresh=False)
+        with self._counting:
+            self.counts["done before"] += 1
+        progress.count(captioned=False)
 
     def _row(self, one: CaptionedImage) -> dict[str, Any]:
         caption = one.caption
@@ -177,67 +204,59 @@ class CaptionRun:
             row["content"] = one.digest
         return row
 
-    def _write(self, file: CaptionFile | None, rows: list[dict[str, Any]]) -> None:
-        if file is not None:
-            if rows:
-                file.write(rows)
-            return
-        for row in rows:
-            sink.line(f"{row['image_id']}: {row.get('error') or row['caption'] or '(' + row['review'] + ')'}")
-        if sink.json_mode:
-            self.shown += rows
+    def _write(self, file: CaptionFile | None, batch: Sequence[CaptionedImage], progress: CaptionProgress) -> None:
+        """Write a batch: its rows first, since what is missing beside an image that has a row is made up for."""
+        rows = [self._row(one) for one in batch]
+        if file is not None and rows:
+            file.write(rows)
+        elif file is None:
+            for row in rows:
+                sink.line(f"{row['image_id']}: {row.get('error') or row['caption'] or '(' + row['review'] + ')'}")
+            if sink.json_mode:
+                self.shown += rows
+        for one, row in zip(batch, rows, strict=True):
+            previous = None if file is None else file.caption_of(row["image_id"])
+            self.copies.write(one.source, row["caption"], previous)
+            progress.count(captioned=True)
 
     @contextmanager
     def _stopping_gently(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the batch in flight, the second at once."""
+        """The first Ctrl-C ends the run after the batch in flight, the second at once. So does what a scheduler sends
+        before it kills."""
 
         def stop(number: int, frame: Any) -> None:
             if self.stopped:
                 raise KeyboardInterrupt
             self.stopped = True
             sink.note("Stopping after this batch; Ctrl-C again stops at once.")
+            self.inputs.end()
 
-        before = signal.signal(signal.SIGINT, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    @contextmanager
-    def _progress(self, started: float) -> Iterator[Any]:
-        told = started
-        done = 0
+    def _reviewable(self, file: CaptionFile | None) -> Iterator[Caption]:
+        """All captions of these settings, those of earlier runs that this one went on from among them."""
+        if file is None:
+            yield from self.for_review
+            return
+        for row in read_captions(file.path):
+            if row.get("settings") == file.settings and not row.get("error"):
+                yield Caption.from_dict(row)
 
-        with sink.progress("Captioning", total=self.total) as advance:
-
-            def one_more() -> None:
-                nonlocal told, done
-                done += 1
-                skipped = self.counts["done before"]
-                advance()
-                now = time.monotonic()
-                if now - told >= NOTE_SECONDS:
-                    told = now
-                    rate = done / (now - started)
-                    of = "" if self.total is None else f" of {self.total}"
-                    text = f"{done + skipped}{of} images, {rate:.2f} images/s"
-                    if self.total is not None and rate > 0:
-                        text += f", {_minutes((self.total - done - skipped) / rate)} left"
-                    sink.note(text)
-
-            yield one_more
-
-    def _reviewable(self) -> list[Caption]:
-        """All captions, those of earlier runs that this one went on from among them."""
-        if self.output is None:
-            return self.for_review
-        return [Caption.from_dict(row) for row in read_captions(self.output) if not row.get("error")]
-
-    def _summary(self, seconds: float) -> None:
+    def _summary(self, seconds: float, file: CaptionFile | None) -> None:
         captioned = self.counts["captioned"]
         rate = captioned / seconds if seconds > 0 else 0.0
         if self.review is not None:
-            write_jsonl(self.review, (one.to_dict() for one in review_queue(self._reviewable())))
+            try:
+                write_jsonl(self.review, (one.to_dict() for one in review_queue(self._reviewable(file))))
+            except OSError as error:
+                raise DataError(
+                    f"{self.review} cannot be written: {error.strerror or error}. The captions are in {self.output}."
+                ) from error
         parts = [f"{captioned} captioned ({rate:.2f} images/s)"]
         parts += [
             f"{self.counts[name]} {name}"
@@ -264,14 +283,9 @@ class CaptionRun:
         )
         if self.stopped:
             raise KeyboardInterrupt
+        self.copies.check()
         if self.counts["failed"] and not captioned and not self.counts["done before"]:
             raise DataError(f"None of the {self.counts['failed']} images could be captioned: {self.first_failure}")
-
-
-def local_path(source: ImageSource) -> Path | None:
-    """The file that an image lies in, if it is one."""
-    image = source.image
-    return Path(image) if isinstance(image, (str, Path)) else None
 
 
 def _problem(source: ImageSource) -> str | None:
@@ -293,9 +307,3 @@ def _kind(error: str) -> str:
         if marker in error:
             return marker.strip(" :") + ": " + error.split(marker, 1)[1].strip("(). ")
     return error.split(" ", 1)[1] if error.startswith("'") and " " in error else error
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,9 +12,12 @@ import time
 
 import pytest
 
+from blip_refine.caption_files import read_captions
+from blip_refine.cli.caption_inputs import CommandInputs, Shard
 from blip_refine.cli.main import main
 from blip_refine.data.sources.scenes import make_scene
-from blip_refine.jsonlines import read_jsonl
+from blip_refine.jsonlines import dump_row, read_jsonl
+from blip_refine.url_images import UrlLimits
 
 
 def run(*arguments: object) -> int:
@@ -31,10 +35,11 @@ def photos(tmp_path):
     return folder
 
 
-def start(*arguments: object) -> subprocess.Popen:
+def start(*arguments: object, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "blip_refine", "caption", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes, **options)
 
 
 def test_a_second_run_does_only_what_is_new(photos, tmp_path, capsys):
@@ -126,6 +131,186 @@ def test_other_settings_are_not_mixed_and_total_failure_is_told(photos, tmp_path
     assert len(list(read_jsonl(output))) == 12
     assert run(tmp_path / "none.jpg", "--output", tmp_path / "x.jsonl") == 2
     assert "None of the 1 images could be captioned" in capsys.readouterr().err
+
+
+def test_what_is_missing_beside_photos_that_are_done_is_made_up_for(photos, tmp_path, capsys):
+    output, copies = tmp_path / "c.jsonl", photos / "with alt"
+    (photos / "x").mkdir()
+    make_scene("everyday", "test", 7).image.save(photos / "x" / "0.jpg")
+    options = [photos, "--output", output, "--decoding", "fast", "--sidecar", "txt", "--embed-metadata", copies]
+    assert run(*options[:5]) == 0
+    (photos / "1.txt").write_text("by hand\n")
+    assert run(*options) == 0
+    printed = capsys.readouterr().out
+    assert "7 done before" in printed and "6 sidecars" in printed and "1 files kept" in printed
+    captions = {row["image_id"]: row["caption"] for row in read_jsonl(output)}
+    for image_id, caption in captions.items():
+        expected = "by hand" if image_id.endswith("/1.jpg") else caption
+        assert open(image_id.replace(".jpg", ".txt"), encoding="utf-8").read() == expected + "\n"
+        assert caption.encode() in (copies / os.path.relpath(image_id, photos)).read_bytes()
+    # Another run takes the copies, which lie below the photos, for no photos; and has nothing to do.
+    assert run(*options) == 0
+    text = capsys.readouterr().out
+    assert "0 captioned" in text and "7 done before" in text and "sidecars" not in text and "copies" not in text
+    # What an earlier run wrote of another picture is replaced.
+    make_scene("everyday", "test", 9).image.save(photos / "0.jpg")
+    make_scene("everyday", "test", 8).image.save(photos / "1.jpg")
+    assert run(*options) == 0
+    captions = {row["image_id"]: row["caption"] for row in read_jsonl(output)}
+    assert (photos / "0.txt").read_text() == captions[f"{photos}/0.jpg"] + "\n"
+    assert captions[f"{photos}/0.jpg"].encode() in (copies / "0.jpg").read_bytes()
+    assert (photos / "1.txt").read_text() == "by hand\n"
+
+
+def test_places_of_sidecars_and_copies_do_not_hang_on_what_was_done_before(photos, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for number, folder in enumerate((one, other)):
+        folder.mkdir()
+        for kind in ("jpg", "png"):
+            make_scene("everyday", "test", number).image.save(folder / f"a.{kind}")
+    output = tmp_path / "c.jsonl"
+    options = ["--output", output, "--decoding", "fast", "--embed-metadata", tmp_path / "copies", "--sidecar", "txt"]
+    assert run(one / "a.jpg", *options) == 0 and run(one, other, *options) == 0
+    flat = "_".join(other.parts[1:])
+    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == sorted(
+        ["a.jpg", "a.png", f"{flat}_a.jpg", f"{flat}_a.png"]
+    )
+    for folder in (one, other):
+        assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "a.png", "a.png.txt", "a.txt"]
+
+
+def test_nothing_that_is_asked_for_replaces_an_original(photos, tmp_path, capsys):
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    odd = photos / "photo.txt"  # a picture, whatever it is called
+    odd.write_bytes(before["0.jpg"])
+    options = ["--decoding", "fast", "--overwrite", "--embed-metadata"]
+    assert run(photos, *options, photos) == 2 and run(photos / "0.jpg", *options, photos / ".") == 2
+    assert "holds the images" in capsys.readouterr().err
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "0.jpg").symlink_to(photos / "0.jpg")
+    assert run(photos, *options, tmp_path / "linked", "--sidecar", "txt") == 0
+    assert "1 copies that would have replaced their photo" in capsys.readouterr().err
+    assert run(odd, "--decoding", "fast", "--overwrite", "--sidecar", "txt") == 0
+    assert odd.read_bytes() == before["0.jpg"] and (photos / "photo.txt.txt").read_text().strip()
+    assert before == {name: (photos / name).read_bytes() for name in before}
+    output = tmp_path / "c.jsonl"
+    assert run(photos, "--output", output, "--review", f"{tmp_path}/../{tmp_path.name}/c.jsonl") == 2
+    assert "a file of its own" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_are_told_before_a_model_is_loaded(photos, tmp_path, capsys):
+    none = ["--model", "no/such-model"]
+    for option in ("--output", "--review", "--embed-metadata"):
+        assert run(photos, option, photos / "0.jpg" / "x.jsonl", *none) == 2
+        assert "cannot be written" in capsys.readouterr().err
+    assert run(photos, "--output", "captions.doc", *none) == 2
+    assert "by the name's ending" in capsys.readouterr().err
+    # One sidecar that cannot be written is counted; if there is no other, the run has failed.
+    (photos / "0.txt").mkdir()
+    assert run(photos, "--decoding", "fast", "--sidecar", "txt", "--overwrite") == 0
+    assert "1 sidecars that could not be written: Is a directory" in capsys.readouterr().err
+    assert run(photos / "0.jpg", "--decoding", "fast", "--sidecar", "txt", "--overwrite") == 2
+    assert "None of the files beside the images could be written" in capsys.readouterr().err
+
+
+def test_shares_are_disjoint_stable_and_each_goes_on_by_itself(photos, tmp_path, capsys):
+    for number in range(6, 24):
+        make_scene("everyday", "test", number).image.save(photos / f"{number}.jpg")
+    output = tmp_path / "captions.csv"
+    options = ["--output", output, "--decoding", "fast", "--review", tmp_path / "review.jsonl", "--sidecar", "txt"]
+    held = {}
+    for number in (1, 2, 3):
+        assert run(photos, *options, "--shard", f"{number}/3") == 0
+        held[number] = {
+            row["image_id"]: row["caption"] for row in read_captions(output.with_name(f"captions-{number}-of-3.csv"))
+        }
+        assert len(list(read_jsonl(tmp_path / f"review-{number}-of-3.jsonl"))) == len(held[number]) > 2
+    names = [name for share in held.values() for name in share]
+    assert len(names) == len(set(names)) == 24 and not output.exists()
+    assert len(list(photos.glob("*.txt"))) == 24
+    # Elsewhere, and with more photos, an image stays where it was.
+    elsewhere = tmp_path / "another machine"
+    photos.rename(elsewhere)
+    for number in range(24, 30):
+        make_scene("everyday", "test", number).image.save(elsewhere / f"{number}.jpg")
+    capsys.readouterr()
+    for pattern in (f"{elsewhere}/**/*.jpg", f"{elsewhere}/*.jpg"):
+        inputs = CommandInputs([pattern], limits=UrlLimits())
+        for number, share in held.items():
+            found = {
+                os.path.basename(one.image_id) for one in inputs if Shard(number, 3).holds(inputs.share_name(one))
+            }
+            assert {os.path.basename(name) for name in share} <= found
+    elsewhere.rename(photos)
+    assert run(photos, *options, "--shard", "2/3") == 0
+    assert f"{len(held[2])} done before" in capsys.readouterr().out
+    assert run(photos, *options, "--shard", "2/3", "--dry-run") == 0
+    assert "in share 2/3: 0 to caption" in capsys.readouterr().out
+    for wrong in ("0/3", "4/3", "3", "1/0", "a/b", "-1/3"):
+        assert run(photos, f"--shard={wrong}") == 2
+        assert "--shard is 1/16, 2/16" in capsys.readouterr().err
+
+
+def test_names_that_are_trusted_are_not_read_again(photos, tmp_path, capsys):
+    options = [photos, "--output", tmp_path / "c.parquet", "--decoding", "fast", "--trust-names"]
+    assert run(*options) == 0
+    for number in range(5):
+        (photos / f"{number}.jpg").write_bytes(b"")  # whoever reads it will notice
+    (photos / "new.jpg").write_bytes((photos / "5.jpg").read_bytes())
+    capsys.readouterr()
+    assert run(*options) == 0
+    assert "1 captioned" in (text := capsys.readouterr().out) and "6 done before" in text and "failed" not in text
+    assert run(photos, "--trust-names") == 2
+    assert "give one" in capsys.readouterr().err
+
+
+def test_a_list_on_standard_input_names_files_as_they_are(photos, tmp_path, monkeypatch, capsys):
+    os.rename(photos / "0.jpg", photos / " 0.jpg")
+    name = os.fsencode(photos) + b"/bad\xff.jpg"
+    os.rename(photos / "1.jpg", name)
+    text = os.fsencode(photos) + b"/ 0.jpg\n\n" + name + b"\r\n  " + os.fsencode(photos) + b"/2.jpg \n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+    output = tmp_path / "c.jsonl"
+    assert run("-", "--output", output, "--decoding", "fast") == 0
+    rows = list(read_jsonl(output))
+    assert [row["image_id"] for row in rows] == [f"{photos}/ 0.jpg", f"{photos}/bad\\xff.jpg", f"{photos}/2.jpg"]
+    assert all(row["caption"] for row in rows) and rows[1]["image"] == "photos/bad\\xff.jpg"
+
+
+def test_a_dry_run_knows_tables_and_what_a_killed_run_left(photos, tmp_path, capsys):
+    output = tmp_path / "c.csv"
+    assert run(photos / "0.jpg", photos / "1.jpg", "--output", output, "--decoding", "fast") == 0
+    assert run(photos, "--output", output, "--dry-run") == 0
+    assert "4 to caption, 2 with a caption" in capsys.readouterr().out
+    with open(tmp_path / "c.jsonl", "w") as file:
+        file.writelines([dump_row(row) for row in read_captions(output)] + ['{"image_id": "x", "ca'])
+    assert run(photos, "--output", tmp_path / "c.jsonl", "--dry-run") == 0
+    assert "4 to caption, 2 with a caption" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_signals_end_the_run_in_every_phase(photos, tmp_path):
+    for number in range(6, 60):
+        make_scene("everyday", "test", number).image.save(photos / f"{number}.jpg")
+    table, journal = tmp_path / "c.csv", tmp_path / ".c.csv.rows.jsonl"
+    process = start(photos, "--output", table, "--batch-size", 2)
+    while process.poll() is None and (not journal.exists() or journal.stat().st_size == 0):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)  # what a scheduler sends before it kills
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Stopping" in error and len(list(read_captions(table))) >= 2
+    assert not journal.exists()
+    # Waiting for a line of a list that does not end: what was named is captioned.
+    output = tmp_path / "listed.jsonl"
+    process = start("-", "--output", output, stdin=subprocess.PIPE)
+    process.stdin.write("".join(f"{photos}/{number}.jpg\n" for number in range(3)))
+    process.stdin.flush()
+    while process.poll() is None and not output.exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert len(list(read_jsonl(output))) == 3
 
 
 @pytest.mark.slow
