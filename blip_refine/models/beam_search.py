@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from .search_state import Found, SearchState, on_the_host
+from .search_state import Found, SearchState, draw, on_the_host
 
 IMPOSSIBLE = -1.0e9
 """The score of what must not be chosen: the one that `transformers` uses, so that comparisons fall the same way."""
@@ -112,7 +112,7 @@ class _BeamGroup:
         # Twice as many candidates as beams: were they all to end, there would still be enough to go on with.
         count = 2 * self.beams
         if self.options.do_sample:
-            index = torch.multinomial(ranked.flatten(1).softmax(-1), count, generator=self.search.generator)
+            index = draw(ranked.flatten(1).softmax(-1), count, self.search.generator)
         else:
             index = ranked.flatten(1).topk(count)[1]
         parents, tokens = index // size, index % size

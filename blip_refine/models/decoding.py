@@ -295,18 +295,18 @@ def _generate_shared(
         )
     rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
     states = _beside(states, captioner.text_decoder.bert.embeddings.word_embeddings.weight)
-    generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
     vocabulary = Vocabulary(end=config.sep_token_id, pad=config.pad_token_id)
     processors = _processors(processor, options, vocabulary.end, states.device)
     start = torch.tensor(prompt, device=states.device)
 
-    def search_over(states: torch.Tensor) -> BatchSearch:
+    def search_over(states: torch.Tensor, generator: torch.Generator | None = None) -> BatchSearch:
         decoder = StepDecoder(captioner, states, rows, options.max_new_tokens)
         return BatchSearch(decoder, start, options, vocabulary, processors, generator)
 
     found = None if graphs is None else graphs.search(captioner.text_decoder, states, options, search_over)
     if found is None:
-        found = search(search_over(states))
+        generator = None if options.seed is None else torch.Generator(states.device).manual_seed(options.seed)
+        found = search(search_over(states, generator))
     texts = processor.tokenizer.batch_decode(
         [prompt + one.tokens for captions in found for one in captions], skip_special_tokens=True
     )

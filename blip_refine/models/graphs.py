@@ -154,8 +154,9 @@ class DecodingGraphs:
 
     A batch is decoded by a recording if the same settings have been asked for before with as many images. A smaller
     batch takes the recording of a larger one of up to twice its size, the rest of which goes along for nothing.
-    Sampling, bans that look at the text (`bad_words`, `no_repeat_ngram_size`), autocast, adapters that are not merged,
-    quantized weights and device maps are decoded step by step as ever.
+    Sampling with a `seed` (what is drawn depends on the size of the batch), bans that look at the text (`bad_words`,
+    `no_repeat_ngram_size`), autocast, adapters that are not merged, quantized weights and device maps are decoded step
+    by step as ever.
 
     Args:
         make_recorder (`Callable[[torch.device], Recorder]`, *optional*): Makes what records. By default
@@ -214,7 +215,7 @@ class DecodingGraphs:
     def _can_record(self, text_decoder: nn.Module, images: torch.Tensor, options: DecodingOptions) -> bool:
         if self._make_recorder is None and images.device.type != "cuda":
             return False
-        if options.do_sample or options.bad_words or options.no_repeat_ngram_size:
+        if options.seed is not None or options.bad_words or options.no_repeat_ngram_size:
             return False
         return not torch.is_autocast_enabled(images.device.type) and is_plain(text_decoder)
 
@@ -246,11 +247,17 @@ class DecodingGraphs:
         while len(self._recordings) >= self._most:
             self._recordings.popitem(last=False)
         recorder = (self._make_recorder or CudaRecorder)(images.device)
+        generator = default_generator(images.device)
+        before = generator.get_state()
         try:
             recording = _Recording(images, search_over, recorder)
+            # What is drawn in sampling must be the same, too.
+            generator.set_state(before)
             problem = None if same_captions(recording(images), recording.expected) else "it said other captions"
         except RuntimeError as error:  # what CUDA refuses to record, and want of memory
             problem = str(error).partition("\n")[0]
+        finally:
+            generator.set_state(before)
         if problem is not None:
             logger.warning(
                 "Decoding %d images at once could not be recorded as a CUDA graph (%s); it goes on step by step, "
@@ -271,6 +278,11 @@ def same_captions(found: list[list[Found]], expected: list[list[Found]], toleran
         and all(abs(one.log_prob - other.log_prob) <= tolerance for one, other in zip(ours, theirs, strict=True))
         for ours, theirs in zip(found, expected, strict=True)
     )
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """PyTorch's own generator of random numbers for a device."""
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
 
 
 def is_plain(model: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .search_state import Found, SearchState, on_the_host
+from .search_state import Found, SearchState, draw, on_the_host
 
 
 class RowSearch(SearchState):
@@ -31,7 +31,7 @@ class RowSearch(SearchState):
         scores = self._process(logits.clone(), self.tokens, step)
         if self.options.do_sample:
             probabilities = scores.softmax(-1).flatten(0, 1)
-            chosen = torch.multinomial(probabilities, 1, generator=self.generator).view(scores.shape[:2])
+            chosen = draw(probabilities, 1, self.generator).view(scores.shape[:2])
         else:
             chosen = scores.argmax(-1)
         log_probs = logits.gather(-1, chosen[..., None])[..., 0] - normalizer

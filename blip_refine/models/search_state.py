@@ -95,6 +95,24 @@ class SearchState(ABC):
         return self.processors(tokens, scores.reshape(images * rows, size)).view(images, rows, size)
 
 
+def draw(probabilities: torch.Tensor, count: int, generator: torch.Generator | None) -> torch.Tensor:
+    """Draw without replacement, as `torch.multinomial` does, which stops a GPU to look at its input first.
+
+    Each outcome runs a race of exponential time with its probability as the rate; those that come in first are drawn
+    in that order (Efraimidis and Spirakis, 2006).
+
+    Args:
+        probabilities (`torch.Tensor` of shape `(rows, outcomes)`): They need not add up to 1.
+        count (`int`): How many of them to draw in each row.
+        generator (`torch.Generator`, *optional*): PyTorch's own by default.
+
+    Returns:
+        `torch.Tensor` of shape `(rows, count)`: Their places.
+    """
+    speeds = probabilities / torch.empty_like(probabilities).exponential_(generator=generator)
+    return speeds.topk(count)[1] if count > 1 else speeds.argmax(-1, keepdim=True)
+
+
 def on_the_host(places: Sequence[int], *tensors: torch.Tensor) -> Iterator[Iterator[tuple[Any, ...]]]:
     """For each of these images its rows, with the values of all tensors, `(images, rows, ...)`, side by side.
 

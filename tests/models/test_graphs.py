@@ -13,12 +13,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from blip_refine.errors import ModelError
 from blip_refine.models import graphs as graphs_module
 from blip_refine.models.captioner import add_lora
-from blip_refine.models.decoding import DecodingOptions, generate_captions
+from blip_refine.models.decoding import DecodingOptions, _processors, generate_captions
 from blip_refine.models.graphs import CudaRecorder, DecodingGraphs, is_plain
 from blip_refine.models.search import BatchSearch
 from blip_refine.models.search_state import Vocabulary
@@ -33,6 +32,8 @@ WAITING = ("_local_scalar_dense", "nonzero", "lift_fresh", "scalar_tensor", "whe
 class Tape:
     """A `Recorder` for the CPU."""
 
+    waiting = WAITING
+
     def __init__(self, device: torch.device):
         self.replays = 0
 
@@ -40,7 +41,7 @@ class Tape:
         work()
 
     def record(self, work):
-        with _Listening() as heard:
+        with _Listening(self.waiting) as heard:
             work()
 
         def replay():
@@ -55,12 +56,13 @@ class Tape:
 
 
 class _Listening(TorchDispatchMode):
-    def __init__(self):
+    def __init__(self, waiting=WAITING):
         super().__init__()
+        self.waiting = waiting
         self.operations = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if any(name in str(function) for name in WAITING):
+        if any(name in str(function) for name in self.waiting):
             raise RuntimeError(f"{function} waits for the device")
         result = function(*args, **(kwargs or {}))
         self.operations.append((function, args, kwargs or {}, result))
@@ -121,6 +123,43 @@ def approximately(decoded):
         type(one)(one.texts, tuple(pytest.approx(value, abs=1e-4) for value in one.log_probs), one.tokens)
         for one in decoded
     ]
+
+
+class _Assigning(Tape):
+    """`TopPLogitsWarper` assigns a number to a slice. A GPU fills it in by itself; the CPU makes a tensor of it."""
+
+    waiting = tuple(name for name in WAITING if name != "lift_fresh")
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_recording_draws_what_the_steps_draw(tiny_captioner, beams):
+    model, processor = tiny_captioner()
+    outspoken(model)
+    # All captions have the same length: what is drawn depends on how many images are left.
+    options = DecodingOptions(
+        num_beams=beams,
+        do_sample=True,
+        temperature=0.8,
+        top_k=50,
+        top_p=0.95,
+        max_new_tokens=6,
+        min_new_tokens=6,
+        num_return_sequences=3,
+    )
+    graphs = Tapes(_Assigning)
+    said = set()
+    for number in range(4):
+        images = pixels(4, number)
+        torch.manual_seed(number)
+        plain = generate_captions(model, processor, images, options)
+        after = torch.get_rng_state()
+        torch.manual_seed(number)
+        assert generate_captions(model, processor, images, options, graphs=graphs) == approximately(plain)
+        assert torch.equal(torch.get_rng_state(), after), "making a recording must not use up random numbers"
+    assert len(graphs) == 1
+    for _ in range(3):
+        said.add(tuple(one.tokens for one in generate_captions(model, processor, images, options, graphs=graphs)))
+    assert len(said) == 3, "each time is another draw"
 
 
 def test_replaying_ends_when_all_is_said(starter_captioner, scene_pixels):
@@ -288,7 +327,7 @@ def test_the_tape_refuses_to_wait():
 
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="needs a build of torch for CUDA, but no GPU")
-@pytest.mark.parametrize("name", ["fast", "accurate", "candidates"])
+@pytest.mark.parametrize("name", ["fast", "accurate", "candidates", "creative"])
 def test_nothing_leaves_the_gpu_between_the_first_token_and_the_last(tiny_captioner, name):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -302,13 +341,12 @@ def test_nothing_leaves_the_gpu_between_the_first_token_and_the_last(tiny_captio
                     there = torch.empty(parameter.shape, dtype=parameter.dtype, device="cuda")
                     module._parameters[name] = torch.nn.Parameter(there, requires_grad=False)
         images = torch.empty(4, 5, 32, device="cuda")
-        processors = [RepetitionPenaltyLogitsProcessor(options.repetition_penalty)]
         running = BatchSearch(
             StepDecoder(model, images, rows, options.max_new_tokens),
             torch.empty(3, dtype=torch.long, device="cuda"),
             options,
             Vocabulary(end=1, pad=0),
-            LogitsProcessorList(processors),
+            _processors(None, options, 1, images.device),
         )
         with _Listening() as heard:
             running.begin()
@@ -332,15 +370,17 @@ def test_cuda_graphs_say_what_the_steps_say(tiny_captioner, dtype):
         return made[-1]
 
     rng = random.Random(0)
-    for draw in range(6):
+    for draw in range(7):
         options = (of_groups(rng) if draw % 3 == 2 else draw_options(rng)).with_changes(
             bad_words=(), no_repeat_ngram_size=0
         )
+        if draw == 6:
+            options = DecodingOptions.preset("creative", num_return_sequences=3)
         graphs = DecodingGraphs(make)
         for number, count in enumerate([5, 5, 5, 3]):
             images = pixels(count, 100 * draw + number).to("cuda", dtype)
             found = generate_captions(model, processor, images, options, graphs=graphs)
             plain = generate_captions(model, processor, images, options)
-            if dtype == torch.float32:
+            if dtype == torch.float32 and not options.do_sample:
                 assert [one.tokens for one in found] == [one.tokens for one in plain], options
         assert len(graphs) == 1, "it must have been recorded"
