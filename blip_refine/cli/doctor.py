@@ -15,16 +15,25 @@ CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def doctor(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="A folder, an id on the Hub, or 'starter'.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="What will be trained on, as in train.")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder, a Hub id, or 'starter', which is the default.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What will be trained on, as in train. Default: no data is looked at.")
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
-    images: Annotated[int | None, typer.Option(help="Only the first so many images of each split.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Only the first so many images of each split. Default: all.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file of settings that train will be given.")] = None,
     lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = None,
     dora: Annotated[bool | None, typer.Option("--dora/--no-dora", help="Train a DoRA adapter.")] = None,
-    quantization: Annotated[str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA).")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA). Default: none.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Published settings to start from: original-blip.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the pictures in pixels; positions are interpolated. Default: the model's."),
+    ] = None,
 ) -> None:
     """Look for the mistakes that spoil a training without an error message. Exit code 2 where there is one.
 

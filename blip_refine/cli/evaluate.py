@@ -16,12 +16,16 @@ def evaluate(
     data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")] = Path("evaluation"),
-    images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    images: Annotated[int | None, typer.Option(help="Only the first so many images. Default: all.")] = None,
     decoding: Annotated[str, typer.Option(help="accurate, fast, creative or candidates.")] = "accurate",
-    num_beams: Annotated[int | None, typer.Option(help="Beams, instead of the preset's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest caption in tokens.")] = None,
-    prompt: Annotated[str | None, typer.Option(help='What captions begin with ("a picture of ").')] = None,
-    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
+    num_beams: Annotated[int | None, typer.Option(help="Beams. Default: the preset's.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest caption in tokens. Default: the preset's.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help='What captions begin with ("a picture of "). Default: nothing.')
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     allow_overlap: Annotated[bool, typer.Option(help="Score images that the model was trained on.")] = False,
 ) -> None:

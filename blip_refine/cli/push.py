@@ -20,12 +20,17 @@ def push(
         bool, typer.Option("--merge", help="Put a LoRA adapter into its base: publish a whole model.")
     ] = False,
     base_model: Annotated[str | None, typer.Option(help="The adapter's base on the Hub.")] = None,
-    private: Annotated[bool | None, typer.Option("--private/--public", help="Of a new repository.")] = None,
-    revision: Annotated[str | None, typer.Option(help="The branch; made if need be.")] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Of a new repository. Default: public."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="The branch; made if need be. Default: main.")] = None,
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Open a pull request.")] = False,
     message: Annotated[str | None, typer.Option(help="The message of the commit.")] = None,
     license: Annotated[str | None, typer.Option(help="As the Hub spells it; by default inherited.")] = None,
-    pictures: Annotated[bool | None, typer.Option(help="Show pictures in the card.")] = None,
+    pictures: Annotated[
+        bool | None, typer.Option(help="Show pictures in the card. Default: unless the data forbid it.")
+    ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Split weights above this.")] = "5GB",
     verify: Annotated[bool, typer.Option(help="Load it back and compare the logits.")] = True,
     space: Annotated[

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..records import RefinedCaption
+    from .output import Output
 
 
 def refine(
@@ -26,18 +31,25 @@ def refine(
     corpus: Annotated[Path | None, typer.Option(help="consensus: captions to learn common words from.")] = None,
     grammar: Annotated[bool, typer.Option("--grammar", help="rules: also use the grammar checker.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="bart, instruct: captions at once.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="openai: another server, up to /v1.")] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="openai: the variable that holds the key.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="openai: calls at once.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="openai: seconds for one call.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="openai: stop after so many tokens.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="openai: stop after so many dollars.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="openai: another server, up to /v1. Default: OpenAI's.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="openai: the variable that holds the key. Default: OPENAI_API_KEY.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="openai: calls at once. Default: 32.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="openai: seconds for one call. Default: 60.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="openai: stop after so many tokens. Default: no limit.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="openai: stop after so many dollars; needs --prices. Default: no limit.")
+    ] = None,
     prices: Annotated[str | None, typer.Option(help="openai: dollars a million tokens, IN,OUT.")] = None,
     send_image: Annotated[bool, typer.Option("--send-image", help="openai: let the model see the picture.")] = False,
     batch: Annotated[bool, typer.Option("--batch", help="openai: one job of the Batch API.")] = False,
 ) -> None:
     """Improve captions. What a model makes up is not accepted: the draft stands, and the row says why."""
     from ..refine.base import load_refiner
+    from ..refine.chain import Chain
     from ..refine.files import read_requests, write_refined
     from .output import output as sink
     from .refine_options import DEFAULT_CACHE, build_guards, parse_prices, parse_variables, read_corpus, uses_model
@@ -65,10 +77,14 @@ def refine(
         "batch": batch or None,
     }
     chosen = load_refiner(refiner, **{name: value for name, value in given.items() if value is not None})
+    stages: list[tuple[str, list[RefinedCaption]]] = []
     with chosen, sink.progress(f"Refining with {chosen.name}", total=len(requests)) as advance:
         for stage in getattr(chosen, "refiners", [chosen]):
             stage.on_answer = advance
+        if isinstance(chosen, Chain):
+            chosen.on_stage = lambda stage, answers: stages.append((stage.name, answers))
         results = chosen.refine(requests)
+    _tell_failures(stages or [(chosen.name, results)], sink)
     summary = write_refined(output, rows, results)
     sink.table(("", "captions"), summary.table())
     if summary.tokens:
@@ -77,3 +93,25 @@ def refine(
     sink.line(f"Refined captions: {output}")
     sink.next_command(f"blip-refine compare REFERENCES drafts={captions} refined={output}")
     sink.result({"output": str(output), **summary.to_dict()})
+
+
+def _tell_failures(stages: Sequence[tuple[str, list[RefinedCaption]]], sink: Output) -> None:
+    """Say where a model gave no answer: behind other refiners, nobody would see it in the captions.
+
+    Raises:
+        RefinerError: A model answered nothing at all. A file of drafts would pass for refined captions.
+    """
+    from collections import Counter
+
+    from ..errors import RefinerError
+    from ..refine.files import unanswered
+
+    for name, results in stages:
+        # The others keep a draft where there is nothing to do.
+        reasons = unanswered(results) if name.startswith(("openai:", "instruct:")) else []
+        if not reasons:
+            continue
+        reason, _ = Counter(reasons).most_common(1)[0]
+        if len(reasons) == len(results):
+            raise RefinerError(f"{name} answered none of the {len(results)} captions ({reason}). No file was written.")
+        sink.warning(f"{name} did not answer for {len(reasons)} of {len(results)} captions: {reason}.")

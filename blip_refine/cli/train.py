@@ -14,23 +14,37 @@ CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def train(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="A folder, an id on the Hub, or 'starter'.")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder, a Hub id, or 'starter', which is the default.")] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a csv or jsonl file, a Hub id.")
+        str | None,
+        typer.Option(help="Required: flickr8k, coco, scenes:everyday, a folder, a csv or jsonl file, or a Hub id."),
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
-    folder: Annotated[Path | None, typer.Option("--output", "-o", help="Where the run is written.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="Only the first so many training images.")] = None,
-    eval_images: Annotated[int | None, typer.Option(help="Only so many validation and test images.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the run is written. Default: captioner.")
+    ] = None,
+    train_images: Annotated[
+        int | None, typer.Option(help="Only the first so many training images. Default: all.")
+    ] = None,
+    eval_images: Annotated[
+        int | None, typer.Option(help="Only so many validation and test images. Default: all.")
+    ] = None,
     lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="Train a LoRA adapter.")] = None,
     dora: Annotated[bool | None, typer.Option("--dora/--no-dora", help="Train a DoRA adapter.")] = None,
-    quantization: Annotated[str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA).")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="8bit or 4bit weights under an adapter (QLoRA). Default: none.")
+    ] = None,
     merge: Annotated[bool | None, typer.Option("--merge/--no-merge", help="Write merged weights too.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Published settings to start from: original-blip.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the pictures; positions are interpolated.")] = None,
-    attention: Annotated[str | None, typer.Option(help="sdpa or eager.")] = None,
-    refiner: Annotated[str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ...")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Of the scores, separated by commas; all by default.")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the pictures in pixels; positions are interpolated. Default: the model's."),
+    ] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa (the default) or eager.")] = None,
+    refiner: Annotated[
+        str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ... Default: none.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole checkpoint in the output folder.")

@@ -18,10 +18,17 @@ class Chain(Refiner):
 
     Args:
         refiners (`Sequence[Refiner]`): At least one.
+        on_stage (`Callable[[Refiner, list[RefinedCaption]], None]`, *optional*): Called after each refiner with what
+            it made of its requests: the joined results do not say which of them failed.
     """
 
-    def __init__(self, refiners: Sequence[Refiner]):
+    def __init__(
+        self,
+        refiners: Sequence[Refiner],
+        on_stage: Callable[[Refiner, list[RefinedCaption]], None] | None = None,
+    ):
         super().__init__()
+        self.on_stage = on_stage
         if not refiners:
             raise ConfigurationError("A chain needs at least one refiner.")
         # A chain of chains is one chain: `a >> b >> c` is read like `a > b > c`.
@@ -38,6 +45,8 @@ class Chain(Refiner):
         current, total = list(asked), [None] * len(asked)  # type: list[RefineRequest], list[RefinedCaption | None]
         for refiner in self.refiners:
             results = refiner.refine(current)
+            if self.on_stage is not None:
+                self.on_stage(refiner, results)
             total = [self._join(before, result) for before, result in zip(total, results, strict=True)]
             current = [refiner.hand_on(request, result) for request, result in zip(current, results, strict=True)]
         return [

@@ -122,9 +122,16 @@ def summarise(results: Sequence[RefinedCaption]) -> RefineSummary:
     return summary
 
 
+def unanswered(results: Sequence[RefinedCaption]) -> list[str]:
+    """Why a refiner gave no answer, for each caption that it was asked for and said nothing of."""
+    return [
+        one.reason or "no reason given" for one in results if not one.accepted and one.raw is None and one.attempts
+    ]
+
+
 def _short(reason: str) -> str:
     """A reason without its particulars: "facts: it adds the noun 'mat', which ..." is "facts: it adds the noun"."""
-    return reason.partition(" '")[0].partition(" (")[0][:60]
+    return reason.partition(" '")[0].partition(" (")[0][:80]
 
 
 def write_refined(

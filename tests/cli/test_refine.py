@@ -204,3 +204,21 @@ def test_a_wrong_key_is_an_error_and_not_a_file_of_drafts(tmp_path):
         )
     assert failed.returncode != 0 and "Incorrect API key provided: Bearer [key]" in failed.stderr
     assert KEY not in failed.stderr + failed.stdout and not output.exists()
+
+
+def test_a_model_that_falls_silent_is_told_also_behind_other_refiners(tmp_path, capsys, monkeypatch):
+    path, output = tmp_path / "captions.jsonl", tmp_path / "refined.jsonl"
+    write_jsonl(path, [{"image_id": str(k), "caption": f"a man man number {k}"} for k in range(12)])
+    monkeypatch.setenv("KEY_OF_A_TEST", KEY)
+    with serving(FakeModel(lambda call: "answer")) as model:
+        options = ("--base-url", model.url, "--api-key-env", "KEY_OF_A_TEST", "--concurrency", 1, "-o", output)
+        assert run(path, *options, "--refiner", "rules>openai:m", "--max-tokens", 1) == 2
+        said = capsys.readouterr().err
+        assert "openai:m answered none of the 12 captions (the budget of 1 tokens is spent" in said
+        assert not model.calls and not output.exists()
+        assert run(path, *options, "--refiner", "rules>openai:m", "--max-tokens", 900) == 0
+    captured = capsys.readouterr()
+    silent = sum(row["attempts"] == 1 and "budget" in row.get("reason", "") for row in read_jsonl(output))
+    assert 0 < silent < 12 and len(model.calls) == 12 - silent
+    # The rules have changed every caption, so that the table alone would look like success.
+    assert f"openai:m did not answer for {silent} of 12 captions: the budget of 900 tokens is spent" in captured.err

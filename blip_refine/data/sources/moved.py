@@ -1,4 +1,4 @@
-"""Images that a table names as they were called on another machine: `C:\\Users\\Eva\\Photos\\1.JPG`, or just `1.jpg`."""
+"""Images that a table names as another machine called them: `C:\\Photos\\1.JPG`, or just `1.jpg`."""
 
 from __future__ import annotations
 
