@@ -7,10 +7,10 @@ becomes a source with an `error`, so that there is one result for each input.
 from __future__ import annotations
 
 import base64
-import binascii
 import glob
 import os
 import re
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -236,30 +236,35 @@ def _is_packed(value: Any) -> bool:
 
 def _name_text(text: str, place: int, limits: UrlLimits) -> ImageSource:
     if text[:5].lower() == "data:":
-        return ImageSource(str(place), _from_data_uri(text, place))
+        return ImageSource(str(place), bytes_of_text(text, f"Input {place}"))
     if text[:7].lower() == "http://" or text[:8].lower() == "https://":
         return ImageSource(without_password(text), UrlImage(text, limits))
     if scheme := _SCHEME.match(text):
         return ImageSource(text[:200], error=f"{text[:100]!r}: only http and https are fetched, not {scheme.group()}")
     if len(text) >= 64 and _BASE64.match(text) and not (len(text) < 4096 and os.path.exists(text)):
-        return ImageSource(str(place), _from_base64(text, place))
+        return ImageSource(str(place), bytes_of_text(text, f"Input {place}"))
     return ImageSource(text.replace(os.sep, "/"), text)
 
 
-def _from_data_uri(text: str, place: int) -> bytes:
-    header, comma, body = text.partition(",")
-    if not comma or not header.lower().endswith(";base64"):
-        raise ImageDecodeError(
-            f"Input {place} is a data URI without base64: it must begin like data:image/png;base64,"
-        )
-    return _from_base64(body, place)
+def bytes_of_text(text: str, name: str) -> bytes:
+    """The bytes behind a base64 text or a data URI with one.
 
+    Args:
+        text (`str`): In the usual alphabet or the one for URLs, padded or not, broken into lines or not.
+        name (`str`): What to call it in a message.
 
-def _from_base64(text: str, place: int) -> bytes:
+    Raises:
+        ImageDecodeError: It is neither, or too long.
+    """
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or not header.strip().lower().endswith(";base64"):
+            raise ImageDecodeError(f"{name} is a data URI without base64: it must begin like data:image/png;base64,")
+        text = urllib.parse.unquote(text)
     if len(text) > MAX_BASE64:
-        raise ImageDecodeError(f"Input {place} is a base64 text of {len(text)} characters; {MAX_BASE64} are allowed.")
+        raise ImageDecodeError(f"{name} is a base64 text of {len(text)} characters; {MAX_BASE64} are allowed.")
     plain = "".join(text.split()).translate(str.maketrans("-_", "+/"))
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except binascii.Error as error:
-        raise ImageDecodeError(f"Input {place} is not base64: {error}.") from error
+    except ValueError as error:  # also where there are letters of other alphabets
+        raise ImageDecodeError(f"{name} is not base64: {error}.") from error

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from .data.duplicates import content_hash
-from .data.images import PackedImage, load_image, read_image_bytes
+from .data.images import MAX_PIXELS, PackedImage, load_image, read_image_bytes
 from .data.preprocess import ImagePreprocessor
 from .errors import ConfigurationError, ImageDecodeError
 from .inputs import ImageSource, expand_images, is_one_image
@@ -279,12 +279,19 @@ class CaptionPipeline:
             "exact_decoding": self.exact_decoding,
         }
 
-    def prepare(self, source: ImageSource, skip: Callable[[ImageSource, str], bool] | None = None) -> PreparedImage:
+    def prepare(
+        self,
+        source: ImageSource,
+        skip: Callable[[ImageSource, str], bool] | None = None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+    ) -> PreparedImage:
         """Read and decode one image. May be called from any thread; the model is not asked.
 
         Args:
             source ([`ImageSource`]): The image.
             skip (`Callable`, *optional*): See `run`.
+            max_pixels (`int`, defaults to `178_956_970`): Images that claim more pixels are not decoded.
         """
         if source.error is not None or source.image is None:
             return PreparedImage(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
@@ -301,9 +308,10 @@ class CaptionPipeline:
                 if skip(source, digest):
                     return PreparedImage(digest=digest, skipped=True)
             if self._preprocess is None:
-                return PreparedImage(load_image(image), digest)
+                return PreparedImage(load_image(image, max_pixels=max_pixels), digest)
             width, height = self._preprocess.size
-            picture = load_image(image) if self.exact_decoding else self._preprocess.load(image)
+            target = None if self.exact_decoding else (width, height)
+            picture = load_image(image, target_size=target, max_pixels=max_pixels)
             if picture.size != (width, height):
                 picture = picture.resize((width, height), self._preprocess.resample)
             return PreparedImage(np.asarray(picture), digest)

@@ -92,14 +92,18 @@ def fetch(url: str, limits: UrlLimits) -> bytes:
                 return answer
             current = urllib.parse.urljoin(current, answer)
     except TimeoutError as error:
-        raise ImageDecodeError(f"{name} cannot be fetched: no answer within {limits.timeout:g} s.") from error
+        raise _unfetched(name, f"no answer within {limits.timeout:g} s") from error
     except FetchError as error:
-        raise ImageDecodeError(f"{name} cannot be fetched: {error.detail}.") from error
+        raise _unfetched(name, error.detail) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise ImageDecodeError(f"{name} cannot be fetched: {type(error).__name__} {error}".rstrip() + ".") from error
+        raise _unfetched(name, f"{type(error).__name__} {error}".rstrip()) from error
     except OSError as error:
-        raise ImageDecodeError(f"{name} cannot be fetched: {error.strerror or error}.") from error
-    raise ImageDecodeError(f"{name} cannot be fetched: more than {limits.max_redirects} redirects.")
+        raise _unfetched(name, error.strerror or str(error)) from error
+    raise _unfetched(name, f"more than {limits.max_redirects} redirects")
+
+
+def _unfetched(name: str, reason: str) -> ImageDecodeError:
+    return ImageDecodeError(as_text(f"{name} cannot be fetched: {reason}."))
 
 
 def without_password(url: str) -> str:

@@ -7,8 +7,6 @@ Concurrent requests are captioned together. Everything that a client can make la
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import math
 import time
@@ -16,10 +14,11 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError
-from ..inputs import ImageSource
+from ..inputs import ImageSource, bytes_of_text
 from ..pipeline import CaptionPipeline
 from ..records import Caption
 from ..url_images import UrlImage, UrlLimits, without_password
@@ -28,6 +27,7 @@ from .batching import DynamicBatcher, QueueFull
 try:
     from fastapi import FastAPI, HTTPException, Request
     from starlette.datastructures import UploadFile
+    from starlette.requests import ClientDisconnect
 except ImportError as error:
     raise MissingExtraError("fastapi", "apps", "serve captions over HTTP") from error
 
@@ -38,6 +38,8 @@ class ApiLimits:
 
     Args:
         max_bytes (`int`, defaults to 20 MiB): The largest request body.
+        max_pixels (`int`, defaults to `64_000_000`): Larger images are not decoded: a file of a few kilobytes can
+            claim so many pixels that it takes seconds and a gigabyte.
         queue_size (`int`, defaults to 256): The most requests that are worked on or wait.
         timeout (`float`, defaults to 60): Seconds for a request once its body is there.
         upload_timeout (`float`, defaults to 20): Seconds for a request's body.
@@ -49,6 +51,7 @@ class ApiLimits:
     """
 
     max_bytes: int = 20 * 2**20
+    max_pixels: int = 64_000_000
     queue_size: int = 256
     timeout: float = 60.0
     upload_timeout: float = 20.0
@@ -72,8 +75,8 @@ def create_api(
         `FastAPI`: To be served by `serve_api`, or by any ASGI server that bounds headers and connections itself.
     """
     limits = limits or ApiLimits()
-    if limits.queue_size < 1 or limits.max_bytes < 1:
-        raise ConfigurationError("`queue_size` and `max_bytes` must be at least 1.")
+    if limits.queue_size < 1 or limits.max_bytes < 1 or limits.max_pixels < 1:
+        raise ConfigurationError("`queue_size`, `max_bytes` and `max_pixels` must be at least 1.")
     service = _Service(pipeline, limits, max_batch_size or pipeline.batch_size)
 
     @asynccontextmanager
@@ -141,6 +144,8 @@ class _Service:
             caption = await asyncio.wait_for(self._work(source), self.limits.timeout)
         except asyncio.TimeoutError as error:
             raise HTTPException(504, f"No caption within {self.limits.timeout:g} s.") from error
+        except ClientDisconnect as error:  # nobody hears this, and nobody needs a traceback of it
+            raise HTTPException(400, "The client has gone.") from error
         except QueueFull as error:
             raise HTTPException(429, "Too many requests are waiting.", headers={"Retry-After": "1"}) from error
         finally:
@@ -159,7 +164,8 @@ class _Service:
             except ImageDecodeError as error:
                 raise HTTPException(422, str(error)) from error
             source = replace(source, image=data)
-        prepared = await loop.run_in_executor(self.decoders, self.pipeline.prepare, source)
+        prepare = partial(self.pipeline.prepare, source, max_pixels=self.limits.max_pixels)
+        prepared = await loop.run_in_executor(self.decoders, prepare)
         if prepared.error is not None:
             raise HTTPException(422, str(prepared.error))
         return (await self.batcher.submit((source, prepared))).caption
@@ -186,11 +192,10 @@ async def _read_source(request: Request, limits: ApiLimits, url_limits: UrlLimit
         if isinstance(value, dict) and isinstance(value.get("url"), str):
             return _url_source(value["url"], limits, url_limits)
         if isinstance(value, dict) and isinstance(value.get("image"), str):
-            text = value["image"].partition(",")[2] if value["image"].startswith("data:") else value["image"]
             try:
-                return ImageSource("image", base64.b64decode(text, validate=True))
-            except binascii.Error as error:
-                raise HTTPException(422, "`image` is not base64.") from error
+                return ImageSource("image", bytes_of_text(value["image"], "`image`"))
+            except ImageDecodeError as error:
+                raise HTTPException(422, str(error)) from error
         raise HTTPException(422, 'The JSON object must be {"url": "https://..."} or {"image": "<base64>"}.')
     if kind.startswith("image/") or kind == "application/octet-stream":
         return ImageSource("upload", body)

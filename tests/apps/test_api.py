@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import socket
+import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -83,7 +86,8 @@ def test_each_form_of_upload_gives_the_caption(endpoint, photos, expected):
         send(endpoint, photos[0]),
         httpx.post(f"{endpoint.url}/caption", files={"file": ("a.jpg", photos[0], "image/jpeg")}),
         httpx.post(f"{endpoint.url}/caption", json={"image": text}),
-        httpx.post(f"{endpoint.url}/caption", json={"image": f"data:image/jpeg;base64,{text}"}),
+        httpx.post(f"{endpoint.url}/caption", json={"image": f"DATA:image/jpeg;base64,{text}"}),
+        httpx.post(f"{endpoint.url}/caption", json={"image": base64.encodebytes(photos[0]).decode()}),
     ]
     for answer in answers:
         assert answer.status_code == 200 and answer.json()["caption"] == expected[0]
@@ -111,6 +115,9 @@ def test_sixty_four_clients_get_their_own_answers_in_few_batches(endpoint, photo
         (b"[" * 50_000, "application/json", 400, "not JSON"),
         (b"[]", "application/json", 422, "JSON object must be"),
         (b'{"image": "@@"}', "application/json", 422, "not base64"),
+        ('{"image": "é"}'.encode(), "application/json", 422, "not base64"),
+        (b'{"url": "\\ud800"}', "application/json", 422, "only http and https"),
+        (b'{"url": "http://\\ud800/"}', "application/json", 422, "cannot be fetched"),
         (b'{"url": "http://127.0.0.1/x"}', "application/json", 422, "private network"),
         (b'{"url": "http://[::ffff:169.254.169.254]/"}', "application/json", 422, "private network"),
         (b'{"url": "file:///etc/passwd"}', "application/json", 422, "only http and https"),
@@ -123,6 +130,28 @@ def test_sixty_four_clients_get_their_own_answers_in_few_batches(endpoint, photo
 def test_requests_that_are_wrong_are_told_so(endpoint, body, kind, status, message):
     answer = httpx.post(f"{endpoint.url}/caption", content=body, headers={"content-type": kind})
     assert answer.status_code == status and message in answer.text
+
+
+def test_a_small_file_that_claims_many_pixels_is_refused_before_it_is_decoded(endpoint):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 1, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    answer = send(endpoint, bomb)
+    assert answer.status_code == 422 and "claims 10000x10000 pixels, more than the 64000000" in answer.text
+
+
+def test_clients_that_go_in_the_middle_leave_no_trace(endpoint, photos, expected, caplog):
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+    request = HEAD + f"Content-Type: image/jpeg\r\nContent-Length: {len(photos[0])}\r\n\r\n".encode() + photos[0]
+    for sent in [1, 30, 120, len(request) // 2, len(request) - 1, len(request)] * 4:
+        with socket.create_connection(("127.0.0.1", endpoint.port)) as connection:
+            connection.sendall(request[:sent])
+    assert send(endpoint, photos[1]).json()["caption"] == expected[1]
+    while in_flight(endpoint):
+        time.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_body_that_does_not_say_how_long_it_is_is_bounded_too(endpoint):

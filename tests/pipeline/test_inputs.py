@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import urllib.parse
 
 import datasets
 import numpy as np
@@ -55,6 +56,7 @@ def test_every_form_of_one_picture_gives_one_caption(make_pipeline, picture, tmp
         torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255,
         text,
         "data:image/png;base64," + text,
+        "data:image/png;base64," + urllib.parse.quote(text, safe=""),
         text.replace("+", "-").replace("/", "_").rstrip("="),
         CaptionRecord(picture, (), "x"),
         {"image": picture},
@@ -63,7 +65,7 @@ def test_every_form_of_one_picture_gives_one_caption(make_pipeline, picture, tmp
     captions = [pipeline(form) for form in forms]
     assert {one.text for one in captions} == {captions[0].text} and captions[0].text
     assert [one.error for one in captions] == [None] * len(forms)
-    assert captions[0].image_id == path.as_posix() and captions[12].image_id == "x"
+    assert captions[0].image_id == path.as_posix() and captions[13].image_id == "x"
 
 
 def test_batches_of_arrays_and_rows_of_datasets(make_pipeline, picture):
@@ -149,6 +151,8 @@ def test_texts_that_are_no_images_say_why():
     )
     assert "only http and https" in sources[0].error and "only http and https" in sources[1].error
     assert "without base64" in sources[2].error and "not base64" in sources[3].error
+    (odd,) = expand_images(["data:image/png;base64,é"])
+    assert "not base64" in odd.error, "letters of another alphabet are no reason to stop"
 
 
 class Server(http.server.BaseHTTPRequestHandler):
