@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,10 +40,10 @@ def compare(
     from .libraries import quieten_libraries
 
     named = parse_systems(systems)
-    quieten_libraries()
-    is_file = Path(references).suffix.lower() in (".jsonl", ".json")
-    known = references if is_file else load_split(references, split, data_dir=data_dir, limit=images)
-    assert known is not None
+    known: Any = references
+    if Path(references).suffix.lower() not in (".jsonl", ".json"):
+        quieten_libraries()  # Loads transformers, which files alone need not.
+        known = load_split(references, split, data_dir=data_dir, limit=images)
     output.note(f"Comparing {', '.join(named)} ...")
     found = compare_systems(
         named,

@@ -100,13 +100,12 @@ def captions_of(
     """
     if isinstance(system, Mapping):
         return {str(image_id): _as_caption(caption, str(image_id)) for image_id, caption in system.items()}
-    if isinstance(system, (str, os.PathLike)):
-        path = Path(system)
-        if path.suffix.lower() in (".jsonl", ".json"):
-            return read_predictions(path)
-        system = load_system(str(system))
+    if isinstance(system, (str, os.PathLike)) and Path(system).suffix.lower() in (".jsonl", ".json"):
+        return read_predictions(system)
     if not records:
         raise ConfigurationError("A model can only be scored on images: name a dataset, not a file of references.")
+    if isinstance(system, (str, os.PathLike)):
+        system = load_system(str(system))
     captions: dict[str, Caption] = {}
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]

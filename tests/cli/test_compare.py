@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +56,17 @@ def test_json(files, capsys):
     value = json.loads(out)
     assert code == 0 and list(value["systems"]) == ["before", "after"]
     assert value["comparisons"][0]["wins"] == 12
+
+
+def test_files_are_compared_without_the_libraries_of_models(files):
+    code = (
+        "import sys\nfrom blip_refine.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()"
+    )
+    arguments = ["compare", files["references"], files["before"], files["after"], "--metrics", "CIDEr"]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.slow
