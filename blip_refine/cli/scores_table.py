@@ -17,7 +17,8 @@ def print_scores(systems: Mapping[str, Evaluation]) -> None:
 
     names = list(systems)
     rows = []
-    for metric in COCO_METRICS:
+    others = [metric for one in systems.values() for metric in one.scores.corpus if metric not in COCO_METRICS]
+    for metric in dict.fromkeys([*COCO_METRICS, *others]):
         cells = [_cell(systems[name], metric) for name in names]
         if any(cells):
             rows.append([metric, *cells])

@@ -16,12 +16,13 @@ from typing import Any, TypeGuard
 
 from ..errors import SourceFormatError, SourceNotFoundError
 from ..jsonlines import read_json_object, read_jsonl
+from ..metrics.families import ALL_METRICS, COCO_METRICS
 from ..records import SceneObject
 
-METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "SPICE")
-"""The names of COCO caption evaluation, in its order."""
+METRICS = (*COCO_METRICS, *(name for name in ALL_METRICS if name not in COCO_METRICS))
+"""The names of COCO caption evaluation, in its order, and then all others that can be computed."""
 
-HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
+HEADLINE_METRICS = tuple(dict.fromkeys(("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1", *METRICS)))
 """Which metric stands for a system where one number is shown: the first of these that was measured."""
 
 _NO_METRIC = ("_runtime", "_per_second", "_loss", "_time", "_tokens")
