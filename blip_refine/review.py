@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,18 +16,29 @@ class ReviewRules:
     """Flags captions for review.
 
     Args:
-        abstain_below (`float`, *optional*): Captions whose confidence (mean log-probability of a token) is lower are
-            flagged. [`calibrate_abstention`] finds the value for a wanted quality.
+        abstain_below (`float`, *optional*): Captions whose confidence (mean log-probability of a token, at most 0) is
+            lower are flagged. [`calibrate_abstention`] finds the value for a wanted quality.
         blocked_words (`Sequence[str]`, defaults to `()`): Captions that say one of these words or phrases, in
-            whatever case, are flagged.
+            whatever case, width and kind of apostrophe, are flagged.
+
+    Raises:
+        ConfigurationError: The threshold is no confidence, or a word no text.
     """
 
     def __init__(self, abstain_below: float | None = None, blocked_words: Sequence[str] = ()):
         if isinstance(blocked_words, str):
             raise ConfigurationError(f"`blocked_words` is a list of words; write [{blocked_words!r}].")
+        if abstain_below is not None and not (isinstance(abstain_below, (int, float)) and abstain_below <= 0):
+            raise ConfigurationError(
+                f"`abstain_below` is a mean log-probability, such as -1.5 and at most 0, not {abstain_below!r}."
+            )
         self.abstain_below, self.blocked_words = abstain_below, tuple(blocked_words)
-        phrases = [r"\s+".join(map(re.escape, word.split())) for word in self.blocked_words if word.strip()]
-        self._blocked = re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE) if phrases else None
+        for word in self.blocked_words:
+            if not isinstance(word, str):
+                raise ConfigurationError(f"`blocked_words` is a list of words; {word!r} is none.")
+        plain = map(_plain, self.blocked_words)
+        phrases = [r"\s+".join(map(re.escape, word.split())) for word in plain if word.strip()]
+        self._blocked = re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)") if phrases else None
 
     def abstain(self, caption: Caption) -> Caption:
         """Flag a draft that the captioner is not sure of."""
@@ -36,13 +49,22 @@ class ReviewRules:
 
     def block(self, caption: Caption) -> Caption:
         """Flag a caption that says a blocked word. Where only the refiner said it, the draft stands."""
-        found = self._blocked.search(caption.text) if self._blocked else None
+        found = self._blocked.search(_plain(caption.text)) if self._blocked else None
         if self._blocked is None or found is None:
             return caption
         reason = f"says the blocked word {found.group()!r}"
-        if caption.refined and not self._blocked.search(caption.draft):
+        if caption.refined and not self._blocked.search(_plain(caption.draft)):
             return replace(caption, text=caption.draft, refined=False, reason=f"the refined caption {reason}")
         return replace(caption, text="", review=reason)
+
+
+def _plain(text: str) -> str:
+    """Text in which spellings that look alike are alike: one case, one width, one apostrophe, nothing invisible."""
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+
+
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u02bc\u00b4`"), "'")
 
 
 def review_queue(captions: Iterable[Caption]) -> list[Caption]:
@@ -100,10 +122,20 @@ def calibrate_abstention(
         [`Abstention`]
 
     Raises:
-        ConfigurationError: Too few captions, or no threshold reaches the target; the message says what can be had.
+        ConfigurationError: Too few captions, numbers that are none, or no threshold reaches the target; the message
+            says what can be had.
     """
     if len(confidences) != len(qualities):
         raise ConfigurationError(f"There are {len(confidences)} confidences and {len(qualities)} qualities.")
+    if at_least < 1:
+        raise ConfigurationError(f"`at_least` counts captions and cannot be {at_least}.")
+    for name, values in (("confidence", confidences), ("quality", qualities)):
+        for place, value in enumerate(values):
+            if value is None or not math.isfinite(value):
+                raise ConfigurationError(
+                    f"The {name} of caption {place} is {value}: leave out captions that have none, such as those with "
+                    "an error."
+                )
     if len(confidences) < at_least:
         raise ConfigurationError(
             f"{len(confidences)} captions are too few to calibrate with; give {at_least} or more."
@@ -121,7 +153,7 @@ def calibrate_abstention(
             continue
         best = max(best, total / count)
         if total / count >= target:
-            found = Abstention(confidence, count / len(ranked), total / count, mean_of_all)
+            found = Abstention(float(confidence), count / len(ranked), float(total / count), float(mean_of_all))
     if found is None:
         raise ConfigurationError(
             f"No threshold reaches a mean quality of {target:g}: the surest {at_least} captions or more reach at most "

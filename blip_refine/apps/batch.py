@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +18,12 @@ from ..records import Caption, CaptionRecord
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
 COLUMNS = ("image_id", "caption", "draft", "refined", "confidence", "reason", "error")
+BROKEN_ARCHIVE = (
+    *(zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, UnicodeDecodeError),
+    *(zlib.error, lzma.LZMAError),
+)
+"""What `zipfile` raises for archives that are broken, encrypted or packed in an unknown way: it lets the errors of the
+decompressors through."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -65,7 +73,7 @@ def count_pictures(paths: Sequence[str | os.PathLike]) -> int:
         try:
             with zipfile.ZipFile(path) as archive:
                 count += sum(map(_is_picture, archive.namelist()))
-        except (zipfile.BadZipFile, OSError) as error:
+        except BROKEN_ARCHIVE as error:
             raise DataError(f"{path.name} is no zip archive that can be read ({error}).") from error
     return count
 
@@ -97,7 +105,7 @@ def _read_zip(path: Path, limits: BatchLimits) -> Iterator[CaptionRecord]:
                 if len(data) > limits.picture_bytes:
                     raise DataError(f"{entry.filename} is larger than {limits.picture_bytes // 2**20} MiB.")
                 yield CaptionRecord(data, (), entry.filename)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path.name} is no zip archive that can be read ({error}).") from error
 
 

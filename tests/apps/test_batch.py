@@ -83,3 +83,21 @@ def test_results_as_json_lines_and_csv(tmp_path):
     assert table[0]["caption"] == "A boat." and table[0]["refined"] == "True" and table[0]["confidence"] == "-0.5"
     assert table[1]["caption"].startswith("'=") and table[1]["image_id"] == "'@2.png"
     assert table[2]["error"] == "3.png cannot be decoded" and table[2]["confidence"] == ""
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_byte_of_an_archive_is_broken_it_is_named(tmp_path, method):
+    path = tmp_path / "broken.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("a.png", png())
+    sound = path.read_bytes()
+    refused = 0
+    for place in range(len(sound)):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        try:
+            count_pictures([path])
+            list(read_uploads([path]))
+        except DataError as error:
+            refused += 1
+            assert "broken.zip" in str(error) or "a.png" in str(error) or "larger" in str(error)
+    assert refused > 30

@@ -61,11 +61,15 @@ def test_the_queue_begins_with_flagged_and_unsure_captions():
         ("a hot   dog.", True),
         ("hot-dog", False),
         ("C++ on a screen", True),
+        ("a \uff27\uff35\uff2e", True),
+        ("a g\u00adun", True),
+        ("the kid\u2019s toy", True),
+        ("EINE STRASSE", True),
         ("", False),
     ],
 )
 def test_blocked_words_are_whole_words(text, flagged):
-    rules = ReviewRules(blocked_words=["gun", "hot dog", "C++", " "])
+    rules = ReviewRules(blocked_words=["gun", "hot dog", "C++", " ", "kid's", "straße"])
     assert (rules.block(said(text)).review is not None) is flagged
 
 
@@ -75,3 +79,21 @@ def test_a_word_that_only_the_refiner_said_gives_the_draft_back():
     assert (kept.text, kept.refined, kept.review) == ("a man", False, None) and "'gun'" in kept.reason
     both = rules.block(said("a man with a gun", draft="a gun", refined=True))
     assert both.text == "" and both.review and both.draft == "a gun"
+
+
+@pytest.mark.parametrize("threshold", [0.5, float("nan"), "-1"])
+def test_a_threshold_that_is_no_log_probability_is_refused(threshold):
+    with pytest.raises(ConfigurationError, match="a mean log-probability, such as -1.5"):
+        ReviewRules(threshold)
+    with pytest.raises(ConfigurationError, match="None is none"):
+        ReviewRules(blocked_words=["gun", None])
+
+
+def test_numbers_that_are_none_are_not_calibrated_with():
+    for values in ([None] * 30, [float("nan")] * 30):
+        with pytest.raises(ConfigurationError, match="The confidence of caption 0 is"):
+            calibrate_abstention(values, [1.0] * 30, target=0.5)
+        with pytest.raises(ConfigurationError, match="The quality of caption 0 is"):
+            calibrate_abstention([-1.0] * 30, values, target=0.5)
+    with pytest.raises(ConfigurationError, match="cannot be 0"):
+        calibrate_abstention([], [], target=0.5, at_least=0)
