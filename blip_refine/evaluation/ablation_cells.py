@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,9 @@ def make_drafts(
     spent: list[float] = []
     for path in sorted(parts.glob("*.jsonl")):
         for row in read_jsonl(path):
-            # Drafts of a time when the confidence in each candidate was not kept are made anew: with and without them,
-            # a refiner chooses differently.
-            if "candidate_confidences" in row:
+            # Drafts of a time when the confidence in each candidate was not kept are made anew, as a refiner chooses
+            # differently with them; and so is what could not be captioned.
+            if "candidate_confidences" in row and row["error"] is None:
                 held[row["image_id"]] = Caption.from_dict(row)
                 spent.append(row["seconds"])
     captioner = None
@@ -175,7 +176,8 @@ def make_drafts(
         named = {image_id: replace(caption, image_id=image_id) for image_id, caption in made.items()}
         held.update(named)
         rows = [{**caption.to_dict(), "seconds": seconds} for caption in named.values()]
-        write_jsonl(parts / f"{len(held):08d}.jsonl", rows)
+        names = (parts / f"{number:08d}.jsonl" for number in count(len(held)))
+        write_jsonl(next(path for path in names if not path.exists()), rows)
     return Drafts(
         {record.image_id: held[record.image_id] for record in records}, math.fsum(spent) / max(len(records), 1)
     )

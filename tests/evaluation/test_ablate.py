@@ -186,6 +186,23 @@ def test_an_interrupted_ablation_goes_on(records, tmp_path):
     assert captioners.asked == {"fast": 12}, "the eight that were done are not done again"
 
 
+def test_what_could_not_be_captioned_is_tried_again(records, tmp_path):
+    captioners, cells = Captioners(records), make_grid(["fast"])
+    unreadable = [records[3].image]
+
+    def at_first_one_fails(preset):
+        caption = captioners(preset)
+        failed = Caption("", "", error="the server that has it did not answer")
+        return lambda images: [failed if image in unreadable else caption([image])[0] for image in images]
+
+    found = run_ablation(at_first_one_fails, records, cells, tmp_path, metrics=METRICS, resamples=50, batch_size=4)
+    assert list(found.comparison.skipped) == ["tree"] and captioners.asked == {"fast": 11}
+    unreadable.clear()
+    for _ in range(2):
+        found = run_ablation(at_first_one_fails, records, cells, tmp_path, metrics=METRICS, resamples=50, batch_size=4)
+        assert not found.comparison.skipped and captioners.asked == {"fast": 12}
+
+
 def test_another_captioner_or_other_images_are_refused(records, tmp_path):
     cells = make_grid(["fast"])
     run_ablation(Captioners(records), records, cells, tmp_path, metrics=METRICS, resamples=50, captioner="one")
