@@ -46,6 +46,9 @@ REPAIRS = {
     "a woman ' s hat": "A woman's hat.",
     "a skate ##board": "A skateboard.",
     "a  dog\u200b \n runs": "A dog runs.",
+    "illustration : : boats in blue": "Illustration: boats in blue.",
+    "a red car , : in town": "A red car, in town.",
+    "a white shirt , .": "A white shirt.",
     # dangling ends
     "a man walking with a": "A man walking.",
     "two men in jeans and": "Two men in jeans.",
