@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-from .data.duplicates import content_hash
-from .data.images import MAX_PIXELS, PackedImage, load_image, read_image_bytes
+from .data.images import MAX_PIXELS
 from .data.preprocess import ImagePreprocessor
-from .errors import ConfigurationError, ImageDecodeError
+from .errors import ConfigurationError
 from .inputs import ImageSource, expand_images, is_one_image
 from .models.decoding import DecodedImage, DecodingOptions, generate_captions
 from .models.device import best_device, resolve_dtype
 from .models.graphs import DecodingGraphs
 from .models.scoring import score_without_image
+from .prepared import PreparedImage, prepare_image
 from .records import Caption
 from .refine.base import RefinerLike, as_refiner
 from .refine.captions import refine_captions
@@ -50,23 +49,6 @@ class CaptionedImage:
     source: ImageSource
     caption: Caption
     digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedImage:
-    """What a decode worker made of an image.
-
-    Args:
-        pixels (`np.ndarray` or `PIL.Image.Image`, *optional*): The picture at the size that the model takes.
-        digest (`str`, *optional*): Hash of its content, where it was asked for.
-        error (`ImageDecodeError`, *optional*): Why there are no pixels.
-        skipped (`bool`): Whether there are none because nothing is to be done.
-    """
-
-    pixels: np.ndarray | Image.Image | None = None
-    digest: str | None = None
-    error: ImageDecodeError | None = None
-    skipped: bool = False
 
 
 class CaptionPipeline:
@@ -163,12 +145,16 @@ class CaptionPipeline:
             device (`str` or `torch.device`, *optional*): By default a GPU if there is one.
             **options: Those of [`CaptionPipeline`] and of [`load_captioner`] (`revision`, `quantization`,
                 `device_map`, ...); `torch_dtype` is taken for `dtype`.
+
+        Raises:
+            ConfigurationError: An option that cannot be, or a device that this machine does not have.
+            ModelError: There is no such captioner, or it cannot be loaded.
         """
         from .models.captioner import load_captioner
 
         dtype = options.pop("torch_dtype", dtype)
         own = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
-        device = torch.device(device) if device is not None else best_device()
+        device = _usable(device) if device is not None else best_device()
         model, processor = load_captioner(name_or_path, dtype=resolve_dtype(dtype, device), **options)
         if not hasattr(model, "hf_device_map") and not getattr(model, "is_quantized", False):
             model = model.to(device)
@@ -293,30 +279,7 @@ class CaptionPipeline:
             skip (`Callable`, *optional*): See `run`.
             max_pixels (`int`, defaults to `178_956_970`): Images that claim more pixels are not decoded.
         """
-        if source.error is not None or source.image is None:
-            return PreparedImage(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
-        image, digest = source.image, None
-        try:
-            if skip is not None:
-                if isinstance(image, Image.Image):
-                    digest = content_hash(image)
-                else:
-                    data = read_image_bytes(image)
-                    digest = hashlib.sha256(data).hexdigest()[:32]
-                    # Read once, decoded from memory, and still called by its name in a message.
-                    image = _NamedBytes(os.fspath(image) if not isinstance(image, bytes) else source.image_id, data)
-                if skip(source, digest):
-                    return PreparedImage(digest=digest, skipped=True)
-            if self._preprocess is None:
-                return PreparedImage(load_image(image, max_pixels=max_pixels), digest)
-            width, height = self._preprocess.size
-            target = None if self.exact_decoding else (width, height)
-            picture = load_image(image, target_size=target, max_pixels=max_pixels)
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), self._preprocess.resample)
-            return PreparedImage(np.asarray(picture), digest)
-        except ImageDecodeError as error:
-            return PreparedImage(digest=digest, error=error)
+        return prepare_image(source, self._preprocess, exact=self.exact_decoding, skip=skip, max_pixels=max_pixels)
 
     def caption_prepared(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
         """Caption images that `prepare` has prepared, all at once: for services that make batches of their own.
@@ -407,6 +370,17 @@ class CaptionPipeline:
         return [replace(one, caption=self.review.block(caption)) for one, caption in zip(batch, captions, strict=True)]
 
 
+def _usable(name: str | torch.device) -> torch.device:
+    """A device, once something has been put on it: before a model is loaded for nothing."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise ConfigurationError(f"The device {str(name)!r} cannot be used here: {reason}.") from error
+
+
 def _raises(on_error: str) -> bool:
     if on_error not in ("record", "raise"):
         raise ConfigurationError(f"`on_error` is 'record' or 'raise', not {on_error!r}.")
@@ -414,21 +388,6 @@ def _raises(on_error: str) -> bool:
 
 
 _OPTIONS = frozenset(inspect.signature(CaptionPipeline.__init__).parameters) - {"self", "model", "processor"}
-
-
-class _NamedBytes(PackedImage):
-    """An image file that has been read, under its name."""
-
-    __slots__ = ("data", "name")
-
-    def __init__(self, name: str, data: bytes):
-        self.name, self.data = name, data
-
-    def read_bytes(self) -> bytes:
-        return self.data
-
-    def __fspath__(self) -> str:
-        return self.name
 
 
 def weights_fingerprint(model: nn.Module) -> str:

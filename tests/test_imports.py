@@ -28,6 +28,7 @@ FLOORS = {
     "review": 4,
     "caption_files": 4,
     "caption_tables": 4,
+    "prepared": 4,
     "evaluation": 5,
     "training": 6,
     "report": 7,

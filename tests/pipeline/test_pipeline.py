@@ -204,6 +204,8 @@ def test_from_pretrained_takes_precision_and_refuses_what_there_is_not(photos):
         ({"on_error": "ignore"}, "'record' or 'raise'"),
         ({"num_workers": -1}, "cannot be -1"),
         ({"blocked_words": "gun"}, "is a list of words"),
+        ({"device": "gpu"}, "'gpu' cannot be used here"),
+        ({"device": "cuda:99"}, "'cuda:99' cannot be used here"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             CaptionPipeline.from_pretrained("starter", **options)
