@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..jsonlines import write_json
 from ..metrics.score import metric_names, score_captions
+from ..metrics.validation import check_references
 from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
 from ..refine.cache import AnswerCache
@@ -177,11 +178,14 @@ def run_ablation(
         `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run.
 
     Raises:
-        ConfigurationError: The grid is empty, or the folder holds an ablation of other images.
+        ConfigurationError: The grid is empty, a metric unknown, or the folder holds an ablation of other images.
+        MetricError: There are no images, or one has no reference.
         RefinerError: A refiner's model answered nothing at all. What was done before is kept.
     """
     if not cells or len(set(cells)) != len(cells):
         raise ConfigurationError("An ablation needs a grid of cells, each once.")
+    names = metric_names(metrics)
+    check_references({record.image_id: record.captions for record in records})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, records, captioner)
@@ -196,7 +200,7 @@ def run_ablation(
             made[cell] = make_cell(
                 cell, drafts[cell.decoding], records, folder, cache, batch_size, refiner_options or {}, make_refiner
             )
-    ablation = _score(made, records, metric_names(metrics), resamples, seed)
+    ablation = _score(made, records, names, resamples, seed)
     write_results(
         folder,
         ablation.comparison.to_dict(),

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..errors import ConfigurationError, MetricError
 from ..metrics.score import CaptionScores, metric_names, score_systems
+from ..metrics.validation import check_references
 from ..records import Caption, CaptionRecord
 from .evaluator import System, captions_of, read_references, write_results
-from .significance import PairedTest, compare_scores
+from .significance import PairedTest, choose_pairs, compare_scores
 
 HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
 """Which metric stands for a system where one number is shown: the first of these that was computed."""
@@ -154,8 +155,8 @@ def compare_systems(
         `SystemComparison`: Scores, tests, captions.
 
     Raises:
-        ConfigurationError: There is no system, or a model and no images.
-        MetricError: Systems and references are not about the same images.
+        ConfigurationError: There is no system, a model and no images, or an unknown metric or pair.
+        MetricError: Systems and references are not about the same images, or an image has no reference.
 
     Example:
         ```python
@@ -170,7 +171,12 @@ def compare_systems(
     """
     if not systems:
         raise ConfigurationError("There is no system to compare; give at least one.")
+    # What can be refused is refused before hours are spent on captions.
+    names = metric_names(metrics)
+    choose_pairs(list(systems), pairs)
     records, known = _references(references)
+    if not common_only:
+        check_references(known)
     captions = {name: captions_of(system, records, batch_size=batch_size) for name, system in systems.items()}
     if common_only:
         shared = set(known).intersection(*captions.values())
@@ -196,7 +202,6 @@ def compare_systems(
         if not known:
             raise MetricError(f"Not one image could be captioned; the first: {next(iter(skipped.values()))}")
     resampled = resamples if len(known) > 1 else 0
-    names = metric_names(metrics)
     texts = {name: _texts(held) for name, held in captions.items()}
     scores = score_systems(texts, known, names, allow_empty=True, bootstrap=resampled, seed=seed)
     single = {}
@@ -217,12 +222,13 @@ def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:
     return {image_id: caption.text for image_id, caption in captions.items()}
 
 
-def _references(source: Any) -> tuple[list[CaptionRecord] | None, dict[str, tuple[str, ...]]]:
-    """The images, where there are any, and their references."""
+def _references(source: Any) -> tuple[list[CaptionRecord] | None, dict[str, Any]]:
+    """The images, where there are any, and their references, unchecked."""
     if isinstance(source, (str, os.PathLike)):
         return None, read_references(source)
     if isinstance(source, Mapping):
-        return None, {str(image_id): tuple(texts) for image_id, texts in source.items()}
+        # One caption that is no list is left as it is, to be refused: as a tuple it would be its letters.
+        return None, {str(k): texts if isinstance(texts, str) else tuple(texts) for k, texts in source.items()}
     records = list(getattr(source, "records", source))
     if not all(isinstance(record, CaptionRecord) for record in records):
         raise ConfigurationError("References are a file, captions by image id, or a dataset of CaptionRecord.")

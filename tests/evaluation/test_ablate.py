@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from blip_refine.errors import ConfigurationError, RefinerError
+from blip_refine.errors import ConfigurationError, MetricError, RefinerError
 from blip_refine.evaluation.ablate import make_grid, mark_best, run_ablation
 from blip_refine.evaluation.ablation_cells import Cell
 from blip_refine.jsonlines import read_jsonl, write_jsonl
@@ -210,6 +210,11 @@ def test_another_captioner_or_other_images_are_refused(records, tmp_path):
         run_ablation(Captioners(records), records, cells, tmp_path, metrics=METRICS, captioner="other")
     with pytest.raises(ConfigurationError, match="other images"):
         run_ablation(Captioners(records), records[:5], cells, tmp_path, metrics=METRICS, captioner="one")
+    with pytest.raises(ConfigurationError, match="no metric 'WER'"):
+        run_ablation(None, records, cells, tmp_path / "b", metrics=["WER"])
+    with pytest.raises(MetricError, match="without a single reference"):
+        run_ablation(None, [replace(records[0], captions=())], cells, tmp_path / "b")
+    assert not (tmp_path / "b").exists(), "nothing was captioned in vain"
     with pytest.raises(ConfigurationError, match="grid of cells"):
         run_ablation(Captioners(records), records, [], tmp_path)
 

@@ -5,7 +5,14 @@ import json
 import pytest
 from PIL import Image
 
-from blip_refine.errors import ConfigurationError, DataError, MetricError, SourceFormatError, SourceNotFoundError
+from blip_refine.errors import (
+    BlipRefineError,
+    ConfigurationError,
+    DataError,
+    MetricError,
+    SourceFormatError,
+    SourceNotFoundError,
+)
 from blip_refine.evaluation.compare import compare_systems
 from blip_refine.evaluation.evaluator import captions_of, read_predictions, spread
 from blip_refine.records import Caption, CaptionRecord, SceneObject
@@ -140,6 +147,26 @@ def test_what_cannot_be_compared_says_why(records, tmp_path):
         read_predictions(bad)
     with pytest.raises(ConfigurationError, match="'a' was not tested against 'b'"):
         compare_systems({"a": poor}, records, metrics=["Bleu_1"]).test("a", "b", "Bleu_1")
+
+
+@pytest.mark.parametrize(
+    ("references", "options", "message"),
+    [
+        ({"a": ["a dog"], "b": ["a cat"]}, {"metrics": ["WER"]}, "no metric 'WER'"),
+        ({"a": ["a dog"], "b": ["a cat"]}, {"pairs": "some"}, "'all', 'baseline'"),
+        ({"a": ["a dog"], "b": []}, {}, "without a single reference: 1 image"),
+        ({"a": "dog", "b": ["a cat"]}, {}, "a list of strings an image, not one string"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_anything_is_captioned(references, options, message):
+    def captioner(images):
+        raise AssertionError("captioned in vain")
+
+    records = [CaptionRecord(Image.new("RGB", (8, 8)), captions, name) for name, captions in references.items()]
+    with pytest.raises(BlipRefineError, match=message):
+        compare_systems({"x": captioner, "y": captioner}, records, **options)
+    with pytest.raises(BlipRefineError, match=message):
+        compare_systems({"x": {"a": "", "b": ""}, "y": {"a": "", "b": ""}}, references, **options)
 
 
 def test_spread_keeps_the_extremes_and_the_number():
