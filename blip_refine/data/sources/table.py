@@ -199,7 +199,10 @@ def _read_json_list(path: Path) -> list[tuple[int, dict[str, Any]]]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SourceFormatError(f"{path} is not JSON ({error}).") from error
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise SourceFormatError(f"{path}: expected a list of objects, one an image or one a caption.")
+        raise SourceFormatError(
+            f"{path}: expected a list of objects, one an image or one a caption, such as "
+            '[{"image": "1.jpg", "captions": ["a dog"]}].'
+        )
     return list(enumerate(content, 1))
 
 
