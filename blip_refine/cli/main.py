@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a fault of this program; 2 something the user can put righ
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -87,6 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments (`Sequence[str]`, *optional*): Defaults to `sys.argv[1:]`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding does not have must not end a run of hours.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     arguments, flags = _take_global_flags(list(sys.argv[1:] if arguments is None else arguments))
     output.json_mode, output.quiet = "--json" in flags, "--quiet" in flags
     try:

@@ -277,6 +277,14 @@ def test_a_list_on_standard_input_names_files_as_they_are(photos, tmp_path, monk
     assert all(row["caption"] for row in rows) and rows[1]["image"] == "photos/bad\\xff.jpg"
 
 
+def test_a_terminal_that_lacks_a_letter_does_not_end_the_run(photos, monkeypatch):
+    os.rename(photos / "0.jpg", photos / "caf\u00e9 \u72ac.jpg")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+    assert run(photos, "--decoding", "fast") == 0
+    assert b"/caf\\xe9 \\u72ac.jpg: " in printed.getvalue() and printed.getvalue().count(b"\n") == 6
+
+
 def test_a_dry_run_knows_tables_and_what_a_killed_run_left(photos, tmp_path, capsys):
     output = tmp_path / "c.csv"
     assert run(photos / "0.jpg", photos / "1.jpg", "--output", output, "--decoding", "fast") == 0
