@@ -143,7 +143,10 @@ class CaptionFile:
         """
         complete = [{**row, "settings": self.settings} for row in rows]
         data = memoryview("".join(map(dump_row, complete)).encode("utf-8", "replace"))
-        before = os.fstat(self._file.fileno()).st_size
+        state = os.fstat(self._file.fileno())
+        if state.st_nlink == 0:  # what is written to a file without a name is gone when it is closed
+            raise DataError(f"{self._journal} was removed while captions were written to it: begin again.")
+        before = state.st_size
         try:
             while data:
                 data = data[self._file.write(data) :]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..caption_files import CaptionFile, check_output, check_writable, has_captions, read_captions
 from ..data.image_files import as_text
-from ..errors import ConfigurationError, DataError, SourceNotFoundError
+from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..inputs import ImageSource
 from ..jsonlines import write_jsonl
 from ..records import Caption
@@ -34,7 +34,10 @@ def read_list(path: Path) -> list[str]:
     """The lines of a text file, without blank ones."""
     if not path.is_file():
         raise SourceNotFoundError(f"There is no file {str(path)!r}.")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise SourceFormatError(f"{path} is no text in UTF-8 ({error.reason}).") from error
 
 
 class CaptionRun:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -35,11 +38,11 @@ def photos(tmp_path):
     return folder
 
 
-def start(*arguments: object, **options) -> subprocess.Popen:
+def start(*arguments: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "blip_refine", "caption", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes, **options)
+    return subprocess.Popen(command, env=environment, **pipes)
 
 
 def test_a_second_run_does_only_what_is_new(photos, tmp_path, capsys):
@@ -111,12 +114,14 @@ def test_dry_run_loads_nothing_and_writes_nothing(photos, tmp_path, capsys):
         (["--decoding", "accurate", "--seed", "3"], "no effect without"),
         (["--model", "./nowhere"], "nowhere"),
         (["--block-file", "nowhere.txt"], "There is no file"),
+        (["--block-file", "0.jpg"], "is no text in UTF-8"),
         (["--output", "captions.doc"], "by the name's ending"),
         (["--dtype", "int3"], "no precision"),
         (["--refiner", "poet"], "no refiner 'poet'"),
     ],
 )
-def test_bad_options_are_one_plain_sentence(photos, capsys, arguments, message):
+def test_bad_options_are_one_plain_sentence(photos, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(photos)
     assert run(photos, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
@@ -296,28 +301,47 @@ def test_a_dry_run_knows_tables_and_what_a_killed_run_left(photos, tmp_path, cap
     assert "4 to caption, 2 with a caption" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_signals_end_the_run_in_every_phase(photos, tmp_path):
+@contextmanager
+def signalled(number: int, when):
+    """This process gets a signal as soon as `when()` is true."""
+
+    def send():
+        deadline = time.monotonic() + 60
+        while not when() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tmp_path, capsys):
     for number in range(6, 60):
         make_scene("everyday", "test", number).image.save(photos / f"{number}.jpg")
     table, journal = tmp_path / "c.csv", tmp_path / ".c.csv.rows.jsonl"
-    process = start(photos, "--output", table, "--batch-size", 2)
-    while process.poll() is None and (not journal.exists() or journal.stat().st_size == 0):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)  # what a scheduler sends before it kills
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Stopping" in error and len(list(read_captions(table))) >= 2
-    assert not journal.exists()
-    # Waiting for a line of a list that does not end: what was named is captioned.
+    with signalled(signal.SIGTERM, lambda: journal.exists() and journal.stat().st_size > 0):
+        assert run(photos, "--output", table, "--batch-size", 2) == 130
+    assert "Stopping" in capsys.readouterr().err
+    assert 2 <= len(list(read_captions(table))) < 60 and not journal.exists()
+
+
+def test_waiting_for_a_list_that_does_not_end_is_ended_and_what_it_named_is_captioned(photos, tmp_path, monkeypatch):
     output = tmp_path / "listed.jsonl"
-    process = start("-", "--output", output, stdin=subprocess.PIPE)
-    process.stdin.write("".join(f"{photos}/{number}.jpg\n" for number in range(3)))
-    process.stdin.flush()
-    while process.poll() is None and not output.exists():
-        time.sleep(0.01)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    reading, writing = os.pipe()
+    os.write(writing, "".join(f"{photos}/{number}.jpg\n" for number in range(3)).encode())
+    with open(reading, encoding="utf-8") as listed:
+        monkeypatch.setattr("sys.stdin", listed)
+
+        def is_waiting() -> bool:
+            taken = output.exists() and not select.select([reading], [], [], 0)[0]
+            time.sleep(0.5 if taken else 0)  # for the lines that have been taken to be named
+            return taken
+
+        with signalled(signal.SIGINT, is_waiting):
+            assert run("-", "--output", output, "--decoding", "fast") == 130
+    os.close(writing)
     assert len(list(read_jsonl(output))) == 3
 
 

@@ -257,3 +257,14 @@ def test_places_that_cannot_be_written_are_refused_at_once(tmp_path):
     for place in (tmp_path / "file" / "captions.jsonl", "/proc/nowhere/captions.csv"):
         with pytest.raises(ConfigurationError, match="cannot be written"):
             check_output(place)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_a_file_that_is_removed_meanwhile_is_noticed(tmp_path, ending):
+    path = tmp_path / f"captions.{ending}"
+    with pytest.raises(DataError, match="was removed while captions were written"):
+        with CaptionFile(path, SETTINGS) as file:
+            file.write([row("1")])
+            file._journal.unlink()
+            file.write([row("2")])
