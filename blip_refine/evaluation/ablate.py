@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..jsonlines import write_json
-from ..metrics.score import metric_names, score_captions
+from ..metrics.score import metric_names, score_systems
 from ..metrics.validation import check_references
 from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
@@ -224,17 +224,8 @@ def _score(
     references = {record.image_id: record.captions for record in records if record.image_id not in skipped}
     captions = {cell.name: {image_id: one.captions[image_id] for image_id in references} for cell, one in made.items()}
     bootstrap = resamples if len(references) > 1 else 0
-    scores = {
-        name: score_captions(
-            {image_id: caption.text for image_id, caption in held.items()},
-            references,
-            metrics,
-            allow_empty=True,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
-        for name, held in captions.items()
-    }
+    texts = {name: {image_id: caption.text for image_id, caption in held.items()} for name, held in captions.items()}
+    scores = score_systems(texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed)
     tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
     comparison = SystemComparison(scores, tests, captions, references, skipped=skipped)
     metric = comparison.headline_metric
