@@ -16,13 +16,18 @@ def app(
     compare: Annotated[list[str] | None, typer.Option(help="Another model to compare with; can be repeated.")] = None,
     refiner: Annotated[list[str] | None, typer.Option(help="A refiner to offer ('rules'); can be repeated.")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0: everyone who reaches this machine.")] = LOOPBACK[0],
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default a free one from 7860 on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: a free one from 7860 on; with --api 8000.")
+    ] = None,
     password_env: Annotated[str | None, typer.Option(help="Environment variable with a password to ask for.")] = None,
     title: Annotated[str, typer.Option(help="Above the page.")] = "blip_refine",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     api: Annotated[bool, typer.Option("--api", help="Serve POST /caption for programs instead of a page.")] = False,
 ) -> None:
     """Serve a page where people caption pictures, or with --api an endpoint for programs."""
+    from .libraries import quieten_libraries
+
+    quieten_libraries()
     if api:
         return _serve_api(model, compare, refiner, host, port, password_env)
     import os
