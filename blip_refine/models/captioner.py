@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, BlipProcessor, ProcessorMixin
 
@@ -106,6 +107,8 @@ def load_captioner(
         processor = processor_class.from_pretrained(place, **hub)
     except BlipRefineError:
         raise
+    except SafetensorError as error:
+        raise ModelError(_damaged(name_or_path, error)) from error
     except (OSError, ValueError) as error:
         raise ModelError(explain_loading_error(name_or_path, error)) from error
     use_attention(model, attention)
@@ -152,6 +155,13 @@ def _prefers_safetensors(place: str) -> bool:
             "are refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
         )
     return True
+
+
+def _damaged(name_or_path: str | os.PathLike, error: Exception) -> str:
+    return (
+        f"The weights of {str(name_or_path)!r} are damaged or cut short ({_first_line(error)}): copy or download the "
+        "safetensors file again."
+    )
 
 
 def explain_loading_error(name_or_path: str | os.PathLike, error: Exception) -> str:
@@ -281,7 +291,13 @@ def _read_adapter_config(place: str) -> dict[str, Any] | None:
     path = folder / "adapter_config.json"
     if not path.is_file() or (folder / "config.json").is_file():
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({_first_line(error)}): copy or download it again.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} does not describe an adapter: copy or download it again.")
+    return config
 
 
 def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple[nn.Module, ProcessorMixin]:
@@ -302,6 +318,8 @@ def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple
         resize_image_input(model, processor, image_size)
     try:
         wrapped = PeftModel.from_pretrained(model, place)
+    except SafetensorError as error:
+        raise ModelError(_damaged(name_or_path, error)) from error
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"The adapter in {name_or_path} does not fit its base {base_name}: {error}") from error
     check_image_size(model, processor)

@@ -190,6 +190,30 @@ def test_missing_things_are_said_plainly(checkpoint, tmp_path):
         load_captioner(tmp_path / "partial")
 
 
+@pytest.mark.parametrize("kept", [0, 5, 0.5])
+def test_weights_cut_short_are_said_plainly(checkpoint, tmp_path, kept):
+    shutil.copytree(checkpoint, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: int(len(whole) * kept) if kept < 1 else kept])
+    with pytest.raises(ModelError, match="damaged or cut short.*copy or download"):
+        load_captioner(tmp_path / "cut")
+
+
+def test_a_damaged_adapter_is_said_plainly(checkpoint, tmp_path):
+    model, _ = load_captioner(checkpoint, lora=True)
+    model.peft_config["default"].base_model_name_or_path = str(checkpoint)
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="damaged or cut short"):
+        load_captioner(tmp_path)
+    for text, why in (("{", "is not JSON"), ("[]", "does not describe an adapter")):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(ModelError, match=why):
+            load_captioner(tmp_path)
+
+
 def test_another_kind_of_model_is_named(tmp_path):
     BertModel(
         BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
