@@ -1,6 +1,6 @@
 """Fine-tune a captioner on your own images, and see what it gained.
 
-    python examples/01_finetune.py --smoke                                         # offline, a minute: shows that it runs
+    python examples/01_finetune.py --smoke                                    # offline, a minute: shows that it runs
     python examples/01_finetune.py --model Salesforce/blip-image-captioning-base \\
         --dataset flickr8k --data-dir flickr8k/ --output run --lora                # for real
 
@@ -47,7 +47,9 @@ def main() -> None:
         print(f"{metric:8} {before.scores.corpus[metric]:.3f} -> {value:.3f}")
     print(after.scores.signature)
     if options.smoke:
-        print("Four steps on 32 drawings are too few to gain anything. `blip-refine demo` takes 600, in three minutes.")
+        print(
+            "Four steps on 32 drawings are too few to gain anything. `blip-refine demo` takes 600, in three minutes."
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Base, fine-tuned, and fine-tuned with a refiner: the table of a paper, and whether its claim holds on your data.
 
-    python examples/reproduce_paper.py --smoke                                      # offline, a minute: shows that it runs
+    python examples/reproduce_paper.py --smoke                                 # offline, a minute: shows that it runs
     python examples/reproduce_paper.py --model Salesforce/blip-image-captioning-base \\
         --dataset flickr8k --data-dir flickr8k/ --refiner bart --output paper       # for real
 
