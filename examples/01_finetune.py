@@ -47,9 +47,7 @@ def main() -> None:
         print(f"{metric:8} {before.scores.corpus[metric]:.3f} -> {value:.3f}")
     print(after.scores.signature)
     if options.smoke:
-        print(
-            "Four steps on 32 drawings are too few to gain anything. `blip-refine demo` takes 600, in three minutes."
-        )
+        print("Four steps on 32 drawings are too few to gain anything. `blip-refine demo` takes 1,200, for minutes.")
 
 
 if __name__ == "__main__":
