@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,7 +116,10 @@ def prepare(
     output.line(f"Look at it: {output_dir / PAGE_FILE}" + (f" and {preview}" if preview_augment is not None else ""))
     output.result({"output": str(output_dir), **prepared.statistics})
     if "train" in splits:
-        output.next_command(f"blip-refine train --dataset {output_dir} --output run")
+        # The starter, which is train's default, has seen drawings alone.
+        drawn = all(source.startswith("scenes:") for source in sources)
+        model = "" if drawn else "--model Salesforce/blip-image-captioning-base --lora --learning-rate 1e-4 "
+        output.next_command(f"blip-refine train {model}--dataset {shlex.quote(str(output_dir))} --output run")
     else:
         output.note("Nothing here is to be trained on: --ratios 90/5/5 makes other splits than the source's own.")
 

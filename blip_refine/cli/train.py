@@ -118,6 +118,10 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     assert train_set is not None  # required above
     output.heading("Plan")
     output.note(f"  model       {own['model'] or STARTER}")
+    if own["model"] is None and not source.startswith("scenes:"):
+        output.note(
+            "              (it has seen drawings alone: photos want --model Salesforce/blip-image-captioning-base)"
+        )
     output.note(f"  dataset     {source}")
     for name, part in parts.items():
         output.note(describe_split(name, part))

@@ -37,7 +37,11 @@ def test_a_folder_is_prepared(photos, tmp_path, capsys):
         capsys, "prepare", photos, "--output", out, "--ratios", "60/40", "--preview-augment", "standard"
     )
     assert code == 0 and "unreadable image" in said and "Fingerprint: sha256:" in said
-    assert f"train --dataset {out} --output run" in said
+    # The starter knows no photos.
+    wanted = "--model Salesforce/blip-image-captioning-base --lora --learning-rate 1e-4"
+    assert f"train {wanted} --dataset {out} --output run" in said and f"reason: {out / 'rejected.jsonl'}" in said
+    code, said, _ = run(capsys, "prepare", "scenes:everyday", "--option", "count=12", "--output", tmp_path / "drawn")
+    assert code == 0 and f"train --dataset {tmp_path / 'drawn'} --output run" in said
     assert (out / "index.html").is_file() and (out / "augmentation.jpg").is_file()
 
 
