@@ -97,7 +97,7 @@ def _print(found: Ablation) -> None:
             ]
         )
     columns = ["", found.metric, "difference", "p", "ms", "tokens", "$/1000", "changed"]
-    title = f"{_count(len(found.comparison.references), 'image')}; ms, tokens and cost are for one image"
+    title = f"{_count(len(found.comparison.references), 'image')}; ms and tokens are for one image"
     output.table(columns, rows, title=title)
     output.line("* no other way is both at least as good and at least as fast.")
     for one in found.cells:

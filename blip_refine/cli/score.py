@@ -45,10 +45,14 @@ def score(
     from ..jsonlines import write_json
     from ..metrics import DocumentFrequencies, PreparedReferences, caption_diversity, score_captions
     from ..metrics.coco_format import read_predictions, read_references
+    from ..metrics.matching import match_file_names
 
-    captions, truth = read_predictions(predictions), read_references(references)
+    truth = read_references(references)
+    captions = match_file_names(read_predictions(predictions), truth)
     if subset:
-        truth = {image_id: truth[image_id] for image_id in captions if image_id in truth}
+        # Where none is shared, scoring says so with examples of both.
+        shared = {image_id: truth[image_id] for image_id in captions if image_id in truth}
+        truth = shared or truth
     if save_frequencies:
         DocumentFrequencies.from_references(truth).save(save_frequencies)
         output.note(f"Document frequencies of {len(truth)} images: {save_frequencies}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError, MetricError
+from ..metrics.matching import match_file_names
 from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..metrics.validation import check_references
 from ..records import Caption, CaptionRecord
@@ -177,7 +178,10 @@ def compare_systems(
     records, known = _references(references)
     if not common_only:
         check_references(known)
-    captions = {name: captions_of(system, records, batch_size=batch_size) for name, system in systems.items()}
+    captions = {
+        name: match_file_names(captions_of(system, records, batch_size=batch_size), known)
+        for name, system in systems.items()
+    }
     if common_only:
         shared = set(known).intersection(*captions.values())
         if not shared:

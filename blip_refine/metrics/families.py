@@ -95,12 +95,14 @@ def _cider(job: Job) -> Result:
             "would be 0. Pass document_frequencies counted over a larger set."
         )
     found: dict[str, MetricStatistics] = {}
+    variants = []
     for name, clipped in (("CIDEr", True), ("CIDEr-D", True), ("CIDEr-plain", False)):
         if name in job.wanted:
             found.update(job.mean_of(name, job.references.cider.score(job.grams, clipped=clipped)))
+            variants.append(f"D.sigma{SIGMA:g}" if clipped else "plain")
     frozen = job.references.document_frequencies
     source = f"frozen.{frozen.images}.{frozen.fingerprint}" if frozen else "these"
-    return found, f"cider:D.sigma{SIGMA:g}.df-{source}"
+    return found, f"cider:{'+'.join(dict.fromkeys(variants))}.df-{source}"
 
 
 def _meteor(jobs: Sequence[Job]) -> list[Result]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,19 @@ def test_a_subset_only_where_that_is_asked(files, capsys, tmp_path):
     printed = run(capsys, str(few), files[1], "--metrics", "Bleu_1", code=2)
     assert "No prediction for 2 images" in printed.err
     assert json.loads(run(capsys, str(few), files[1], "--metrics", "Bleu_1", "--subset", "--json").out)["images"] == 2
+    write_jsonl(few, [{"image_id": "tree.jpg", "caption": "a tree"}])
+    printed = run(capsys, str(few), files[1], "--metrics", "Bleu_1", "--subset", code=2)
+    assert "not one image id is in both" in printed.err and "tree.jpg" in printed.err
+
+
+def test_paths_are_matched_by_the_names_of_the_files(files, capsys, tmp_path):
+    rows = [json.loads(line) for line in Path(files[0]).read_text().splitlines()]
+    moved = tmp_path / "moved.jsonl"
+    write_jsonl(moved, [{**row, "image_id": f"some/photos/{row['image_id']}"} for row in rows])
+    plain, found = (
+        json.loads(run(capsys, path, files[1], "--metrics", "Bleu_4", "--json").out) for path in (files[0], str(moved))
+    )
+    assert found["Bleu_4"] == plain["Bleu_4"] and found["images"] == plain["images"]
 
 
 @pytest.mark.parametrize(

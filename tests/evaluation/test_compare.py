@@ -93,7 +93,8 @@ def test_files_of_any_form(records, tmp_path):
     known, rows = tmp_path / "references.jsonl", [{"image_id": r.image_id, "caption": r.captions[0]} for r in records]
     known.write_text("".join(json.dumps({"image_id": r.image_id, "captions": r.captions}) + "\n" for r in records))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "b.json").write_text(json.dumps(rows))
+    # A path before the name of the file, as `caption` writes it.
+    (tmp_path / "b.json").write_text(json.dumps([{**row, "image_id": f"photos/{row['image_id']}"} for row in rows]))
     comparison = compare_systems({"a": tmp_path / "a.jsonl", "b": str(tmp_path / "b.json")}, known, metrics=["CIDEr"])
     assert comparison.test("b", "a", "CIDEr").ties == len(records)
 

@@ -24,6 +24,15 @@ def test_signature_says_how():
     assert "meteor" not in scores.signature
 
 
+def test_signature_tells_the_variants_of_cider_apart():
+    for names, part in (
+        (["CIDEr"], "cider:D.sigma6.df-these"),
+        (["CIDEr-plain"], "cider:plain.df-these"),
+        (["CIDEr-plain", "CIDEr-D"], "cider:D.sigma6+plain.df-these"),
+    ):
+        assert part in score_captions(PREDICTIONS, REFERENCES, names).signature.split("|")
+
+
 def test_dictionary_is_json_with_metrics_at_the_top():
     scores = score_captions(PREDICTIONS, REFERENCES, [*NATIVE, "SPICE"], bootstrap=50)
     value = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
