@@ -69,18 +69,16 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], object]) -> Replay:
         graph = torch.cuda.CUDAGraph()
-        before = torch.cuda.current_stream(self._device)
-        try:
-            # Threads that decode images ahead may pin memory meanwhile; only this one is recorded.
-            with (
-                _ONE_RECORDING_AT_A_TIME,
-                torch.cuda.device(self._device),
-                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-            ):
-                work()
-        finally:
-            # A recording that fails does not put it back.
-            torch.cuda.set_stream(before)
+        # Threads that decode images ahead may pin memory meanwhile; only this one is recorded.
+        own = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        with _ONE_RECORDING_AT_A_TIME, torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
+            try:
+                with own:
+                    work()
+            finally:
+                # A recording that fails does not put it back.
+                torch.cuda.set_stream(before)
         self._pool = graph.pool()
         return graph.replay
 
