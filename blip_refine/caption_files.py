@@ -92,7 +92,7 @@ class CaptionFile:
             try:
                 write_jsonl(self._journal, read_table(self._place))
             except OSError as error:
-                raise _cannot_write(self._journal, error) from error
+                raise cannot_write(self._journal, error) from error
             self._file.close()
             self._file = _open_locked(self._journal, self.path)
         end = _end_of_whole_rows(self._journal)
@@ -152,7 +152,7 @@ class CaptionFile:
                 data = data[self._file.write(data) :]
         except OSError as error:
             self._file.truncate(before)
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
         self._written.update(_digest(str(row["image_id"])) for row in complete)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class CaptionFile:
                 self._journal.unlink()
         except OSError as error:
             kept = "" if self._direct else f" (in {self._journal})"
-            raise _cannot_write(self.path, error, kept) from error
+            raise cannot_write(self.path, error, kept) from error
         finally:
             self._file.close()
 
@@ -226,9 +226,7 @@ def check_writable(path: str | os.PathLike) -> None:
         if not os.access(place.parent, os.W_OK | os.X_OK) or (place.exists() and not os.access(place, os.W_OK)):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror or error}. Give another place."
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def has_captions(path: str | os.PathLike) -> bool:
@@ -242,7 +240,19 @@ def _places(path: str | os.PathLike) -> tuple[Path, Path]:
     return place, place if place.suffix.lower() == ".jsonl" else place.with_name(f".{place.name}.rows.jsonl")
 
 
-def _cannot_write(path: Path, error: OSError, kept: str = "") -> DataError:
+def _unwritable(path: str | os.PathLike, error: OSError) -> ConfigurationError:
+    """Before any work is done."""
+    return ConfigurationError(f"{path} cannot be written: {error.strerror or error}. Give another place.")
+
+
+def cannot_write(path: Path, error: OSError, kept: str = "") -> DataError:
+    """What to raise where a run cannot go on, and can be taken up again.
+
+    Args:
+        path (`Path`): What was to be written.
+        error (`OSError`): Why it cannot be.
+        kept (`str`, defaults to `""`): Where the captions are kept, if not in the output.
+    """
     return DataError(
         f"{path} cannot be written: {error.strerror or error}. What was captioned before is kept{kept}; the same "
         "command goes on from there."
@@ -273,9 +283,7 @@ def _open_locked(journal: Path, path: Path) -> IO[bytes]:
         try:
             file = journal.open("ab", buffering=0)
         except OSError as error:
-            raise ConfigurationError(
-                f"{path} cannot be written: {error.strerror or error}. Give another place."
-            ) from error
+            raise _unwritable(path, error) from error
         try:
             _lock(file, path)
             # The run before may have put another file in its place between our opening and our locking it.

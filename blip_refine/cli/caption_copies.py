@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from ..caption_files import cannot_write
 from ..data.alt_text import embed_alt_text
 from ..errors import ConfigurationError, DataError, ImageDecodeError
 from ..inputs import ImageSource
@@ -121,14 +122,10 @@ class Copies:
 
     def _failed(self, what: str, target: Path, error: OSError) -> None:
         """One folder that may not be written to must not end the run; a full disk has to."""
-        reason = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(
-                f"{target} cannot be written: {reason}. What was captioned before is kept; the same command goes on "
-                "from there."
-            ) from error
+            raise cannot_write(target, error) from error
         with self._lock:
-            self.failures[f"{what} that could not be written: {reason}"] += 1
+            self.failures[f"{what} that could not be written: {error.strerror or error}"] += 1
 
     def _count(self, name: str) -> None:
         with self._lock:
