@@ -46,10 +46,9 @@ def tiny_captioner():
     import torch
     from transformers import BlipConfig, BlipProcessor
 
-    from blip_refine.models.attention import use_attention
     from blip_refine.models.blip import BlipForConditionalGeneration
 
-    def make(seed: int = 0, attention: str = "sdpa", image_size: int = 32, **text):
+    def make(seed: int = 0, image_size: int = 32, **text):
         processor = BlipProcessor.from_pretrained(STARTER)
         processor.image_processor.size = {"height": image_size, "width": image_size}
         tokenizer = processor.tokenizer
@@ -82,6 +81,6 @@ def tiny_captioner():
             projection_dim=32,
         )
         torch.manual_seed(seed)
-        return use_attention(BlipForConditionalGeneration(config), attention).eval(), processor
+        return BlipForConditionalGeneration(config).eval(), processor
 
     return make

@@ -57,7 +57,7 @@ def doctor(
         "image_size": image_size,
     }
     # The rest of what `train` reads from such a file, so that one file serves both.
-    own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "attention", "refiner", "metrics"))
+    own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "refiner", "metrics"))
     args, own = parse_training_arguments(context.args, config, own)
     source, adapter = own["dataset"], "dora" if own["dora"] else bool(own["lora"])
     parts = {}
@@ -72,7 +72,6 @@ def doctor(
             lora=adapter,
             quantization=own["quantization"],
             image_size=own["image_size"],
-            attention=own["attention"] or "sdpa",
         )
         yield from check_captioner(captioner, processor, args, parts.get("train"), bool(adapter))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ from ..errors import BlipRefineError, ConfigurationError, ModelError
 from .adapters import add_lora as add_lora
 from .adapters import count_parameters as count_parameters
 from .adapters import quantization_config
-from .attention import use_attention
-from .families import FAMILIES, attention_of_parts
+from .families import FAMILIES
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
+from .stock_check import difference_from_stock
+
+logger = logging.getLogger(__name__)
 
 STARTER = "starter"
 
@@ -38,7 +41,6 @@ def load_captioner(
     lora: bool | str | dict[str, Any] | Any = False,
     freeze_vision: bool = False,
     image_size: int | None = None,
-    attention: str = "sdpa",
     dtype: torch.dtype | str | None = "float32",
     quantization: str | None = None,
     device_map: str | dict[str, Any] | None = None,
@@ -56,7 +58,6 @@ def load_captioner(
         image_size (`int`, *optional*): Side of the pictures in pixels, a multiple of the patch size. Where it is not
             what the checkpoint was trained on, the position table is interpolated (bicubic), and model and processor
             are both set to it.
-        attention (`str`, defaults to `"sdpa"`): "sdpa" (fast, same weights, same output) or "eager" (the stock code).
         dtype (`torch.dtype` or `str`, *optional*, defaults to `"float32"`): Of the weights; `None` keeps the file's.
         quantization (`str`, *optional*): "8bit" or "4bit": keep the weights of linear layers in few bits
             (bitsandbytes). They cannot be trained then; with `lora` this is QLoRA.
@@ -81,7 +82,7 @@ def load_captioner(
     if adapter is not None:
         if lora:
             raise ConfigurationError(f"{name_or_path} is a LoRA adapter already; load it without lora=True.")
-        loading = {"image_size": image_size, "attention": attention, "dtype": dtype, "quantization": quantization}
+        loading = {"image_size": image_size, "dtype": dtype, "quantization": quantization}
         loading["device_map"] = device_map
         return _load_adapter(place, adapter, name_or_path, freeze_vision, loading)
     try:
@@ -93,8 +94,6 @@ def load_captioner(
             )
         model_class, processor_class = captioner_class(config.model_type)
         options: dict[str, Any] = {}
-        if config.model_type != "blip":
-            options["attn_implementation"] = attention_of_parts(config, attention)
         if quantization is not None:
             compute = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or "float32")
             options |= {"quantization_config": quantization_config(quantization, compute)}
@@ -111,11 +110,12 @@ def load_captioner(
         raise ModelError(_damaged(name_or_path, error)) from error
     except (OSError, ValueError) as error:
         raise ModelError(explain_loading_error(name_or_path, error)) from error
-    use_attention(model, attention)
     if image_size is not None:
         resize_image_input(model, processor, image_size)
     check_image_size(model, processor)
     _check_vocabulary(model, processor, name_or_path)
+    if device_map is None and (difference := difference_from_stock(model)):
+        logger.warning(difference)
     if freeze_vision:
         freeze_vision_encoder(model)
     if lora:
@@ -262,27 +262,23 @@ def _adapter_from_hub(place: str, hub: dict[str, Any]) -> str | None:
     """The local copy of a repository that holds an adapter and no whole model; `None` for anything else."""
     if Path(place).is_dir():
         return None
-    from huggingface_hub import snapshot_download
-    from transformers.utils.hub import cached_file
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    quietly = dict.fromkeys(
-        (
-            "_raise_exceptions_for_gated_repo",
-            "_raise_exceptions_for_missing_entries",
-            "_raise_exceptions_for_connection_errors",
-        ),
-        False,
-    )
+    def holds(name: str) -> bool:
+        try:
+            hf_hub_download(place, name, **hub)
+        except EntryNotFoundError:  # also: offline, and not in the cache
+            return False
+        return True
+
     try:
-        adapter, whole = (
-            cached_file(place, name, **quietly, **hub) for name in ("adapter_config.json", "config.json")
-        )
+        if holds("config.json") or not holds("adapter_config.json"):
+            return None
+        return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
     except (OSError, ValueError):
         # No such repository, or no name of one: loading the model finds the same and says it plainly.
         return None
-    if adapter is None or whole is not None:
-        return None
-    return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
 
 
 def _read_adapter_config(place: str) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_prediction
 from ..metrics import ALL_METRICS, corpus_sacrebleu, score_captions
 from ..models.decoding import generate_captions
 from ..models.families import base_model
+from ..models.vision_encoder import encode_images
 from .samples import write_samples
 
 TRAINING_METRICS = ("CIDEr",)
@@ -204,7 +205,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         states = inputs.pop("image_states", None)
         pixels = inputs.pop("pixel_values", None)
         if states is None:
-            states = captioner.vision_model(pixel_values=pixels.to(weight.dtype)).last_hidden_state
+            states = encode_images(captioner, pixels)
         return states.to(weight.device, weight.dtype)
 
     def _new_text(self, image) -> str:
