@@ -197,7 +197,7 @@ def _still(picture: Image.Image) -> Image.Image:
     try:
         still = load_image(picture) if isinstance(picture, ImageFile.ImageFile) else picture
         return picture.copy() if still is picture else still
-    except (ValueError, AssertionError) as error:  # what Pillow says of a closed file depends on the format
+    except (ValueError, AssertionError, AttributeError) as error:  # of a closed file, by format and release of Pillow
         raise ImageDecodeError(f"A picture has been closed before it could be decoded: {error}.") from error
 
 

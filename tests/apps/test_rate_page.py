@@ -46,6 +46,7 @@ def start_server(run: Path, port: int, *options: str) -> subprocess.Popen:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return server
         time.sleep(0.2)
+    server.kill()
     raise AssertionError("the server did not come up")
 
 

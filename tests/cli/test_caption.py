@@ -303,18 +303,25 @@ def test_a_dry_run_knows_tables_and_what_a_killed_run_left(photos, tmp_path, cap
 
 @contextmanager
 def signalled(number: int, when):
-    """This process gets a signal as soon as `when()` is true."""
+    """This process gets a signal as soon as `when()` is true, and none once the block has ended: the handler is gone
+    by then, and the signal would end whatever test runs."""
+    over, before = threading.Event(), signal.getsignal(number)
 
     def send():
         deadline = time.monotonic() + 60
-        while not when() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(os.getpid(), number)
+        while not when():
+            if over.wait(0.005) or time.monotonic() > deadline:
+                return
+        if not over.is_set() and signal.getsignal(number) is not before:
+            os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=send)
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
 
 
 def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tmp_path, capsys):
@@ -355,7 +362,7 @@ def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     while process.poll() is None and (not output.exists() or output.read_bytes().count(b"\n") < 4):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=30)
     data = output.read_bytes()
     assert data.endswith(b"\n") and all(json.loads(line)["caption"] for line in data.splitlines())
     assert data.count(b"\n") % 2 == 0 and 4 <= data.count(b"\n") < 60

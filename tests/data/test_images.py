@@ -243,7 +243,7 @@ def test_recovering_one_file_does_not_let_another_broken_one_pass():
         assert load_image(broken, truncated="recover").size == (300, 300)
     stop.set()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert passed == []
 
 
