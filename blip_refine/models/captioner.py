@@ -21,6 +21,8 @@ from .adapters import quantization_config
 from .families import FAMILIES
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
+from .hub_files import hub_has
+from .pickled_weights import with_safetensors
 from .stock_check import difference_from_stock
 
 logger = logging.getLogger(__name__)
@@ -100,9 +102,9 @@ def load_captioner(
             options |= {"device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}}
         if device_map is not None:
             options["device_map"] = device_map
-        model = model_class.from_pretrained(
-            place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **options, **hub
-        )
+        weights = with_safetensors(place, hub)
+        # Never unpickle: a pickled checkpoint can run code when it is loaded.
+        model = model_class.from_pretrained(weights, dtype=dtype or "auto", use_safetensors=True, **options, **hub)
         processor = processor_class.from_pretrained(place, **hub)
     except BlipRefineError:
         raise
@@ -140,21 +142,6 @@ def captioner_class(model_type: str) -> tuple[Any, Any]:
     if model_type == "blip-2":
         return Blip2ForConditionalGeneration, transformers.Blip2Processor
     return InstructBlipForConditionalGeneration, transformers.InstructBlipProcessor
-
-
-def _prefers_safetensors(place: str) -> bool:
-    """Never unpickle: a pickled checkpoint can run code when it is loaded."""
-    if not Path(place).is_dir():
-        return True
-    if list(Path(place).glob("*.safetensors")):
-        return True
-    pickles = sorted(path.name for path in Path(place).glob("*.bin"))
-    if pickles:
-        raise ModelError(
-            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded, and "
-            "are refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
-        )
-    return True
 
 
 def _damaged(name_or_path: str | os.PathLike, error: Exception) -> str:
@@ -262,18 +249,10 @@ def _adapter_from_hub(place: str, hub: dict[str, Any]) -> str | None:
     """The local copy of a repository that holds an adapter and no whole model; `None` for anything else."""
     if Path(place).is_dir():
         return None
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def holds(name: str) -> bool:
-        try:
-            hf_hub_download(place, name, **hub)
-        except EntryNotFoundError:  # also: offline, and not in the cache
-            return False
-        return True
+    from huggingface_hub import snapshot_download
 
     try:
-        if holds("config.json") or not holds("adapter_config.json"):
+        if hub_has(place, "config.json", hub) or not hub_has(place, "adapter_config.json", hub):
             return None
         return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
     except (OSError, ValueError):

@@ -164,13 +164,6 @@ def test_lora_can_be_changed(checkpoint):
     assert add_lora(load_captioner(checkpoint)[0], True).peft_config["default"].r == 16
 
 
-def test_pickled_weights_are_refused(checkpoint):
-    (checkpoint / "model.safetensors").unlink()
-    (checkpoint / "pytorch_model.bin").write_bytes(b"not loaded")
-    with pytest.raises(ModelError, match="pytorch_model.bin and no safetensors"):
-        load_captioner(checkpoint)
-
-
 def test_missing_things_are_said_plainly(checkpoint, tmp_path):
     with pytest.raises(ModelError, match="There is no folder '/no/such/place'"):
         load_captioner("/no/such/place")
