@@ -19,13 +19,17 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
-if [ ! -x "$venv/bin/python" ]; then
+# Windows has Scripts where other systems have bin.
+if [ ! -x "$venv/bin/python" ] && [ ! -x "$venv/Scripts/python.exe" ]; then
     if ! "$python" -m venv "$venv" 2>/dev/null; then
         rm -rf "$venv"
         echo "$python cannot make a virtual environment. On Debian: apt-get install python3-venv" >&2
         exit 2
     fi
 fi
+
+bin="$venv/bin"
+[ -d "$bin" ] || bin="$venv/Scripts"
 
 extras=""
 [ "${1:-}" = dev ] && extras="[dev,metrics,openai,evaluate,grammar,language,apps,gguf,quant]"
@@ -36,7 +40,7 @@ stamp="$venv/.installed$( [ -n "$extras" ] && echo -dev || true )"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
     echo "Installing blip_refine$extras into $venv (a few minutes the first time) ..." >&2
     # Tested versions. torch first, and alone: it is the large one.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt torch
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".$extras"
+    "$bin/python" -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt torch
+    "$bin/python" -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".$extras"
     echo "$wanted" > "$stamp"
 fi
