@@ -24,7 +24,6 @@ import gc
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -32,6 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
 import transformers
 from machine import processor_name
@@ -260,9 +260,8 @@ def memory(images: int) -> dict:
     seen: list[tuple[int, float]] = []
     for number, _ in enumerate(pipeline.stream(pictures[k % 50] for k in range(images)), 1):
         if number % max(1, images // 10) == 0:
-            # Resident now, not at its highest: statm counts pages.
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            seen.append((number, round(pages * resource.getpagesize() / 2**20, 1)))
+            # Resident now, not at its highest.
+            seen.append((number, round(psutil.Process().memory_info().rss / 2**20, 1)))
     return {
         "images": images,
         "resident_mib": seen,
@@ -399,7 +398,7 @@ def main() -> None:
     if not arguments.smoke:
         path = arguments.output
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         # Parts are measured one at a time where a machine is shared; each keeps where it was measured.
         for part in arguments.parts:
             known[part] = {"surroundings": found["surroundings"], "result": found[part]}

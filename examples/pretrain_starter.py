@@ -160,7 +160,7 @@ def save(model, processor, output: Path) -> None:
     copy.half().save_pretrained(output)
     processor.save_pretrained(output)
     path = output / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["dtype"] = "float32"
     for part in ("text_config", "vision_config"):
         config[part].pop("dtype", None)

@@ -25,8 +25,12 @@ esac
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
 
-if [ -x "$venv/bin/python" ]; then
-    supported "$venv/bin/python" ||
+# Windows has Scripts where other systems have bin.
+bin="$venv/bin"
+[ ! -x "$venv/Scripts/python.exe" ] || bin="$venv/Scripts"
+
+if [ -x "$bin/python" ]; then
+    supported "$bin/python" ||
         fail "$venv holds a Python that does not run or is not 3.10 to 3.14. Remove it: rm -r $venv"
 else
     python=""
@@ -44,6 +48,7 @@ else
         rm -rf "$venv"
         fail "$python cannot make a virtual environment. On Debian: apt-get install python3-venv"
     fi
+    [ -d "$bin" ] || bin="$venv/Scripts"
 fi
 
 install() {
@@ -51,9 +56,9 @@ install() {
         # By the environment, which reaches the build of this package, too. pip calls it one or the other by release.
         PIP_CONSTRAINT="${PIP_CONSTRAINT:+$PIP_CONSTRAINT }scripts/lock.txt" \
         PIP_BUILD_CONSTRAINT="${PIP_BUILD_CONSTRAINT:+$PIP_BUILD_CONSTRAINT }scripts/lock.txt" \
-            "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+            "$bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        "$bin/python" -m pip install --quiet --disable-pip-version-check \
             --upgrade --upgrade-strategy eager "$@"
     fi || fail "The $versions versions of blip_refine$extras could not be installed into $venv; pip says why above."
 }

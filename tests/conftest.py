@@ -23,6 +23,14 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+
+def pytest_collection_modifyitems(items):
+    if os.name != "posix":
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="signals, file modes or pipes of POSIX"))
+
+
 STARTER = Path(__file__).resolve().parent.parent / "blip_refine" / "starter"
 
 LONGEST_RUN = 7200

@@ -40,6 +40,7 @@ def doctor(
     Takes what train takes: --config, and any training argument (--freeze-vision, --prompt "a picture of ").
     """
     from ..models.captioner import STARTER, load_captioner
+    from ..training.device_check import check_devices
     from ..training.doctor import Check, check_captioner, check_machine, check_splits, examine
     from .arguments_from import parse_training_arguments
     from .data_options import load_split
@@ -74,6 +75,7 @@ def doctor(
             image_size=own["image_size"],
         )
         yield from check_captioner(captioner, processor, args, parts.get("train"), bool(adapter))
+        yield from check_devices(captioner, processor)
 
     found = examine([check_machine, of_captioner, lambda: check_splits(parts)])
     for check in found:

@@ -108,6 +108,7 @@ class KeyboardRater:
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_ten_pictures_by_keyboard_with_the_server_killed_between(tmp_path, browser, screenshots):
     from selenium.webdriver.common.keys import Keys
 

@@ -97,6 +97,7 @@ def run_job(monkeypatch, caplog):
     return run
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_a_job_that_is_stopped_and_started_again(container, run_job, monkeypatch):
     def missing(*_):

@@ -324,6 +324,7 @@ def signalled(number: int, when):
         thread.join(10)
 
 
+@pytest.mark.posix
 def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tmp_path, capsys):
     for number in range(6, 60):
         make_scene("everyday", "test", number).image.save(photos / f"{number}.jpg")
@@ -334,6 +335,7 @@ def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tm
     assert 2 <= len(list(read_captions(table))) < 60 and not journal.exists()
 
 
+@pytest.mark.posix
 def test_waiting_for_a_list_that_does_not_end_is_ended_and_what_it_named_is_captioned(photos, tmp_path, monkeypatch):
     output = tmp_path / "listed.jsonl"
     reading, writing = os.pipe()
@@ -352,6 +354,7 @@ def test_waiting_for_a_list_that_does_not_end_is_ended_and_what_it_named_is_capt
     assert len(list(read_jsonl(output))) == 3
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     for number in range(6, 60):
@@ -374,6 +377,7 @@ def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     assert len(names) == len(set(names)) == 60
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
     for number in range(6, 80):

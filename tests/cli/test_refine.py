@@ -143,6 +143,7 @@ def command(path, output, model, *arguments):
     ]
 
 
+@pytest.mark.posix
 def test_a_run_goes_on_after_kill_9_and_pays_nothing_twice(tmp_path):
     path, output = tmp_path / "captions.jsonl", tmp_path / "refined.jsonl"
     write_jsonl(path, [{"image_id": str(k), "caption": f"a man number {k // 2} on a beach"} for k in range(240)])

@@ -21,6 +21,7 @@ from .small_run import run
 from .test_trainer import arguments, scenes
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_save_it_resumes_from_a_whole_checkpoint(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
