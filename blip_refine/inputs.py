@@ -159,8 +159,10 @@ def _image_column(dataset: Any) -> str | None:
         return None
     if "image" in features:
         return "image"
+    import datasets
+
     for name, feature in features.items():
-        if type(feature).__name__ == "Image":
+        if isinstance(feature, datasets.Image):
             return name
     raise SourceNotFoundError(
         f"The dataset has no column of images (columns: {', '.join(features)}). Name it with image_column=..."

@@ -15,17 +15,18 @@ from ..data.leakage import ensure_no_overlap, images_seen
 from ..data.preprocess import ImagePreprocessor
 from ..data.streaming import ShardedCaptionStream
 from ..errors import BlipRefineError, ConfigurationError, DataError
-from ..hub.trainer import HubPushMixin
+from ..hub.trainer import HubPushMixin, PublishSaves
 from ..models.captioner import base_model
 from .arguments import CaptionTrainingArguments
 from .base_comparison import ComparingTrainer
 from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
+from .dividing import divide
 from .loading import LoadingTrainer, augmented, make_collator, make_ready
 from .memory import advise_on_memory, is_out_of_memory
 from .optimization import set_learning_rates
-from .saving import SavingTrainer
+from .saving import SavingTrainer, tied_weights_are_not_missing
 from .throughput import Throughput
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         make_ready(model, processing_class, args)
         # What a checkpoint was trained on before it came here, it has seen too.
         self._seen_before = training_fingerprint(
-            getattr(base_model(model).config, "_name_or_path", None), getattr(model, "adapter_folder", None)
+            getattr(base_model(model).config, "name_or_path", None), getattr(model, "adapter_folder", None)
         )
         self.overlap: list[Any] = []
         if eval_dataset is not None:
@@ -115,6 +116,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        if args.push_to_hub:
+            self.add_callback(PublishSaves(self))
         # It would take the labels out of the batch and smooth over every position; the model does it right.
         self.label_smoother = None
         self._check_metric()
@@ -123,7 +126,6 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         self.unreadable: dict[str, str] = {}
         self.sacrebleu_signature: str | None = None
         self._throughput = Throughput()
-        self._saving = False
         self._features: dict[int, FeatureDataset] = {}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options):
@@ -146,7 +148,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             self.train_dataset = self.cache_features(self.train_dataset)
         self._throughput = Throughput()
         try:
-            return super().train(resume_from_checkpoint=checkpoint, **options)
+            with tied_weights_are_not_missing(self.model):
+                return super().train(resume_from_checkpoint=checkpoint, **options)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, BlipRefineError) or not is_out_of_memory(error):
                 raise
@@ -159,6 +162,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
 
     def create_optimizer(self, model=None):
         """As in `Trainer`, with the learning rates of `vision_learning_rate` and `layer_lr_decay`."""
+        # The optimizer is to hold the parts of this process.
+        divide(model or self.model, getattr(self.accelerator.state, "fsdp_plugin", None))
         given = self.optimizer is not None
         optimizer = super().create_optimizer(model) if model is not None else super().create_optimizer()
         args = self.args

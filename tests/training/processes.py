@@ -16,7 +16,8 @@ DIVIDED = Path(__file__).with_name("divided_run.py")
 
 def start(*command: object) -> subprocess.Popen:
     """A command with this package on its path; its output is kept for [`finish`]."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([str(part) for part in command], env=environment, **pipes)
 
