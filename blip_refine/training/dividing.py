@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import ConfigurationError
+from ..models.families import base_model
+
 
 def is_divided(model: nn.Module) -> bool:
     """Whether FSDP, of either version, has divided the weights of a model."""
@@ -27,8 +30,20 @@ def divide(model: nn.Module, plugin: Any) -> None:
     Args:
         model (`nn.Module`): The captioner; it moves to the process's device.
         plugin (`FullyShardedDataParallelPlugin`, *optional*): How; `None` leaves the model whole.
+
+    Raises:
+        ConfigurationError: BLIP's layers are to be units of their own. Its layers are never called as a whole (see
+            `models/text_decoder.py`), and so would never gather their weights.
     """
-    if plugin is None or plugin.fsdp_version != 2 or plugin.auto_wrap_policy is not None or is_divided(model):
+    if plugin is None or is_divided(model):
+        return
+    if plugin.auto_wrap_policy is not None:
+        if base_model(model).config.model_type == "blip":
+            raise ConfigurationError(
+                "FSDP divides BLIP as one unit: set fsdp_auto_wrap_policy to NO_WRAP (see examples/configs/fsdp.yaml)."
+            )
+        return
+    if plugin.fsdp_version != 2:
         return
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 

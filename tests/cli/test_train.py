@@ -200,7 +200,6 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
         (("--dataset", "/no/such/data"), "/no/such/data"),
         ((*SMALL, "--image-size", "50", "--output", "{out}/i"), "multiple of the patch size"),
         ((*SMALL, "--quantization", "3bit", "--output", "{out}/q"), "no quantisation '3bit'"),
-        ((*SMALL, "--attention", "flash", "--output", "{out}/a"), "no attention implementation 'flash'"),
         ((*SMALL, "--cache-vision-features", "--output", "{out}/c"), "needs freeze_vision"),
         (("--dataset", "scenes:everyday", "--train-images", "0"), "at least 1, not 0"),
         ((*SMALL, "--metric-for-best-model", "cidderr", "--output", "{out}/b"), "did you mean 'CIDEr'"),

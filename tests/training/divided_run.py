@@ -1,6 +1,6 @@
 """A captioner divided among two processes by FSDP, against the same one whole: `torchrun divided_run.py OUT.json HOW`.
 
-`HOW` is "root", where the whole captioner is one unit, or "layers", where the vision encoder's layers are units, too.
+`HOW` is "root", a BLIP as one unit, or "layers", a BLIP-2 whose language model's layers are units, too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from torch.distributed.fsdp import fully_shard
 from blip_refine.data.collator import IGNORED, CaptionCollator
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.data.sources.scenes import load_scenes
+from blip_refine.models.blip2_text import LanguageModelText
 from blip_refine.models.captioner import load_captioner
 from blip_refine.models.decoding import DecodingOptions, generate_captions
+from blip_refine.models.families import text_layers
 from blip_refine.training.dividing import whole_weights
+from tests.models.family_models import make_family
 
-model, processor = load_captioner("starter")
+by_layers = sys.argv[2] == "layers"
+model, processor = make_family("blip-2 opt") if by_layers else load_captioner("starter")
 data = BlipCaptionDataset(load_scenes("everyday", "train", count=4))
-collator = CaptionCollator(processor, start_token_id=model.config.text_config.bos_token_id)
+collator = CaptionCollator(
+    processor,
+    start_token_id=model.config.text_config.bos_token_id,
+    language_model_text=LanguageModelText(model, processor) if by_layers else None,
+)
 decoding = DecodingOptions(num_beams=2, max_new_tokens=12)
 
 
@@ -47,8 +55,8 @@ model.zero_grad()
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 mesh = init_device_mesh("cpu", (2,))
-if sys.argv[2] == "layers":
-    for layer in model.vision_model.encoder.layers:
+if by_layers:
+    for layer in text_layers(model)[1]:
         fully_shard(layer, mesh=mesh)
 fully_shard(model, mesh=mesh)
 
@@ -61,9 +69,6 @@ for checkpointing in (False, True):
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
     (2 * model(**batch(*mine), loss_only=True, num_items_in_batch=items).loss).backward()
     off = total = 0.0
     for name, value in model.named_parameters():

@@ -12,7 +12,9 @@ import yaml
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.commands.config.config_args import load_config_from_file
 
+from blip_refine.errors import ConfigurationError
 from blip_refine.models.captioner import load_captioner
+from blip_refine.training.dividing import divide
 
 from .processes import DIVIDED, ROOT, RUN, finish, free_port, start
 from .small_run import run
@@ -82,6 +84,12 @@ def test_the_configuration_divides_the_captioner_as_one_unit(tiny_captioner):
     )
     plugin.set_auto_wrap_policy(tiny_captioner()[0])
     assert plugin.auto_wrap_policy is None and not settings["fsdp_activation_checkpointing"]
+    by_layers = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="TRANSFORMER_BASED_WRAP", transformer_cls_names_to_wrap=["BlipEncoderLayer"]
+    )
+    by_layers.set_auto_wrap_policy(tiny_captioner()[0])
+    with pytest.raises(ConfigurationError, match="divides BLIP as one unit: set fsdp_auto_wrap_policy to NO_WRAP"):
+        divide(tiny_captioner()[0], by_layers)
     for other, module in {"OPTDecoderLayer": "opt", "T5Block": "t5"}.items():
         assert other in text
         assert hasattr(importlib.import_module(f"transformers.models.{module}.modeling_{module}"), other)
