@@ -16,6 +16,7 @@ FLOORS = {
     "jsonlines": 0,
     "errors": 0,
     "narrator": 0,
+    "caption_prompts": 0,
     "metrics": 1,
     "data": 2,
     "models": 2,

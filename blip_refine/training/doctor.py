@@ -19,6 +19,7 @@ from ..models.adapters import attached_parameters
 from ..models.captioner import count_parameters
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
+from ..models.saved_defaults import saved_defaults
 from .arguments import CaptionTrainingArguments
 from .loading import make_collator, make_ready
 from .memory import GIB, advise_on_memory, total_memory
@@ -74,6 +75,7 @@ def check_captioner(
     """
     captioner = base_model(model)
     yield Check("family", "ok", family_of(model).title)
+    yield _check_prompt(model, args)
     try:
         make_ready(model, processor, args)
         yield Check("image size", "ok", f"{captioner.config.vision_config.image_size} pixels in model and processor")
@@ -93,6 +95,20 @@ def check_captioner(
     if train is not None:
         yield from _check_batch(model, collator, train)
         yield _check_memory(model, args, train)
+
+
+def _check_prompt(model: Any, args: CaptionTrainingArguments) -> Check:
+    """Which prompt the captioner was saved with, and which it would be trained with."""
+    saved = saved_defaults(model)
+    own = "" if saved is None else saved.prompt
+    if args.template is not None:
+        return Check("prompt", "ok", f"{args.prompt_template!r}, filled in per image")
+    if args.prompt is None or args.prompt.split() == own.split():
+        kept = f"{own!r}, which is saved with the model" if own else "none"
+        return Check("prompt", "ok", kept)
+    if saved is None:
+        return Check("prompt", "ok", repr(args.prompt))
+    return Check("prompt", "warning", f"{args.prompt!r}; the model was trained with {own!r}, and has to learn another")
 
 
 def _check_memory(model: Any, args: CaptionTrainingArguments, train: BlipCaptionDataset) -> Check:
