@@ -1,0 +1,321 @@
+"""Prompts in training, evaluation and captioning: one for all images, one per image, and the one saved with a model."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from blip_refine import BlipCaptionDataset, CaptionPipeline, CaptionTrainer, CaptionTrainingArguments, load_captioner
+from blip_refine.caption_prompts import for_scoring
+from blip_refine.cli.main import main
+from blip_refine.data.collator import IGNORED, CaptionCollator
+from blip_refine.data.images import load_image
+from blip_refine.data.sources import load_source
+from blip_refine.errors import ConfigurationError, SourceFormatError
+from blip_refine.models.decoding import DecodingOptions, generate_captions, prompt_tokens
+from blip_refine.models.prompted import generate_with_prompts
+from blip_refine.models.saved_defaults import read_defaults
+
+COLORS = ("purple", "blue", "black")
+
+
+def call(*words) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, words)))
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return load_captioner("starter")
+
+
+def collator(processor, **options) -> CaptionCollator:
+    return CaptionCollator(processor, start_token_id=772, **options)
+
+
+def write_table(folder, rows) -> str:
+    folder.mkdir(exist_ok=True)
+    records = BlipCaptionDataset.from_source("scenes:everyday", split="train", count=len(rows)).records
+    for place, (record, row) in enumerate(zip(records, rows, strict=True)):
+        load_image(record.image).save(folder / f"{place}.png")
+        row |= {"image": f"{place}.png", "caption": record.captions[0]}
+    with open(folder / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(folder / "table.csv")
+
+
+# ---- tokens ----
+
+
+@pytest.mark.parametrize("prompt", ["", "a photo showing ", "a photo showing", "a photo , ", "a Photo of boots:"])
+def test_training_and_decoding_split_a_prompt_into_the_same_tokens(starter, prompt):
+    _, processor = starter
+    batch = collator(processor, prompt=prompt).encode(["two red boats", "a dog on the green grass"])
+    given = [772, *prompt_tokens(processor, prompt)]
+    for row, text in enumerate(["two red boats", "a dog on the green grass"]):
+        words = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        length = int(batch["attention_mask"][row].sum())
+        assert batch["input_ids"][row, :length].tolist() == [*given, *words, processor.tokenizer.sep_token_id]
+        assert (batch["labels"][row, : len(given)] == IGNORED).all()
+        assert batch["labels"][row, len(given) : length].tolist() == [*words, processor.tokenizer.sep_token_id]
+        assert (batch["labels"][row, length:] == IGNORED).all()
+
+
+def test_prompts_of_different_lengths_in_one_batch(starter):
+    _, processor = starter
+    picture = load_image(BlipCaptionDataset.from_source("scenes:everyday", split="test", count=1).records[0].image)
+    captions = ("two red boats", "boats on the water")
+    items = [
+        {"image": picture, "image_id": str(place), "index": place, "captions": captions, **prompt}
+        for place, prompt in enumerate(({"prompt": "a photo of a big house : "}, {"prompt": "blue "}, {}))
+    ]
+    batch = collator(processor, prompt="we see ")(items)
+    assert batch["prompts"] == ["a photo of a big house : ", "blue ", "we see "]
+    for row, prompt in enumerate(prompt for prompt in batch["prompts"] for _ in captions):
+        alone = collator(processor, prompt=prompt).encode([captions[row % 2]])
+        length = alone["labels"].shape[1]
+        for name in ("input_ids", "attention_mask", "labels"):
+            assert torch.equal(batch[name][row, :length], alone[name][0]), (row, name)
+        assert not batch["attention_mask"][row, length:].any()
+        assert (batch["labels"][row, length:] == IGNORED).all()
+    with pytest.raises(ConfigurationError, match="leaves no room"):
+        collator(processor, max_txt_len=8)(items)
+
+
+def test_each_image_is_decoded_with_its_own_prompt_in_order(starter):
+    model, processor = starter
+    records = BlipCaptionDataset.from_source("scenes:everyday", split="test", count=6).records
+    pixels = processor(images=[load_image(record.image) for record in records], return_tensors="pt").pixel_values
+    prompts = ["a picture of ", "", "we see ", "a picture of ", "on the grass ", ""]
+    options = DecodingOptions(num_beams=3)
+    found = generate_with_prompts(model, processor, pixels, options, prompts)
+    for row, prompt in enumerate(prompts):
+        (alone,) = generate_captions(model, processor, pixels[row : row + 1], options.with_changes(prompt=prompt))
+        assert found[row].tokens == alone.tokens and found[row].texts == alone.texts
+        assert found[row].log_probs == pytest.approx(alone.log_probs, abs=1e-5)
+    with pytest.raises(ConfigurationError, match="5 prompts for 6 images"):
+        generate_with_prompts(model, processor, pixels, options, prompts[:5])
+
+
+# ---- the pipeline ----
+
+
+def test_the_pipeline_takes_prompts_in_the_order_of_the_images(starter):
+    records = BlipCaptionDataset.from_source("scenes:everyday", split="test", count=4).records
+    captioner = CaptionPipeline(*starter, decoding=DecodingOptions(num_beams=2), batch_size=3)
+    prompts = ["a picture of ", "we see ", "", "on the grass "]
+    captions = captioner(records, prompts=iter(prompts))
+    assert [caption.prompt for caption in captions] == ["a picture of", "we see", None, "on the grass"]
+    assert all(caption.text.startswith(prompt) for caption, prompt in zip(captions, prompts, strict=True))
+    assert captioner(load_image(records[1].image), prompts="we see ").text == captions[1].text
+    assert not for_scoring(captions[1]).text.startswith("we see") and for_scoring(captions[1]).text
+    for wrong, message in (
+        (prompts[:3], "only 3 prompts"),
+        ([*prompts, "x"], "more prompts"),
+        ("we see ", "one prompt"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            captioner(records, prompts=wrong)
+    long = captioner(records[:2], prompts=["boat " * 40, "we see "])
+    assert "room for 33" in long[0].error and long[1].text == captions[1].text
+
+
+def test_a_template_of_the_pipeline_needs_its_columns(starter):
+    record = BlipCaptionDataset.from_source("scenes:everyday", split="test", count=1).records[0]
+    captioner = CaptionPipeline(*starter, decoding="fast", prompt_template="{color} ")
+    row = {"image": load_image(record.image), "color": "blue"}
+    assert captioner([row])[0].prompt == "blue"
+    with pytest.raises(ConfigurationError, match="'color'"):
+        captioner([record])
+
+
+# ---- data ----
+
+
+def test_a_column_of_prompts_reaches_the_records(tmp_path):
+    rows = [{"prompt": f"a {color} ", "name": color} for color in COLORS]
+    records = load_source(write_table(tmp_path / "data", rows))
+    assert [record.prompt for record in records] == ["a purple ", "a blue ", "a black "]
+    assert [dict(record.metadata) for record in records] == [{"name": color} for color in COLORS]
+    named = load_source(str(tmp_path / "data" / "table.csv"), prompt_column="name")
+    assert [record.prompt for record in named] == list(COLORS)
+    lines = [{"image": "0.png", "caption": "a", "prompt": "x "}, {"image": "0.png", "caption": "b", "prompt": "y "}]
+    (tmp_path / "data" / "two.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SourceFormatError, match="one prompt for all its captions"):
+        load_source(str(tmp_path / "data" / "two.jsonl"))
+
+
+# ---- the same score ----
+
+PROMPT = "a photo showing "
+TRAINING = (
+    *(
+        "--max-steps",
+        8,
+        "--learning-rate",
+        "2e-4",
+        "--per-device-train-batch-size",
+        8,
+        "--gradient-accumulation-steps",
+        1,
+    ),
+    *(
+        "--eval-strategy",
+        "no",
+        "--save-strategy",
+        "no",
+        "--precision",
+        "fp32",
+        "--num-beams",
+        3,
+        "--max-new-tokens",
+        20,
+    ),
+)
+
+
+def scores(folder) -> dict[str, float]:
+    row = json.loads((folder / "coco_metrics.json").read_text())
+    return {name: row[name] for name in ("CIDEr", "Bleu_4", "ROUGE_L")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "adapter"])
+def test_what_train_measures_evaluate_measures(tmp_path, lora):
+    data = ("--dataset", "scenes:everyday", "--metrics", "CIDEr,Bleu_4,ROUGE_L")
+    run = tmp_path / "run"
+    command = [
+        "train",
+        *data,
+        "--train-images",
+        32,
+        "--eval-images",
+        10,
+        "--output",
+        run,
+        "--prompt",
+        PROMPT,
+        *TRAINING,
+    ]
+    assert call(*command, *(["--lora"] if lora else [])) == 0
+    saved = read_defaults(run)
+    assert saved.options() == DecodingOptions(num_beams=3, max_new_tokens=20, prompt=PROMPT) and saved.image_size == 96
+
+    assert call("evaluate", run, *data, "--images", 10, "--output", tmp_path / "same") == 0
+    assert scores(tmp_path / "same") == pytest.approx(scores(run), abs=1e-6)
+    rows = [json.loads(line) for line in (tmp_path / "same" / "predictions.jsonl").read_text().splitlines()]
+    assert not any(row["caption"].startswith("a photo") for row in rows)
+    assert call("evaluate", run, *data, "--images", 10, "--output", tmp_path / "without", "--prompt", "") == 0
+    assert scores(tmp_path / "without") != pytest.approx(scores(run), abs=1e-3)
+
+    test = BlipCaptionDataset.from_source("scenes:everyday", split="test").records[:3]
+    captioner = CaptionPipeline.from_pretrained(run, device="cpu")
+    assert all(caption.text.startswith("a photo showing ") for caption in captioner(test))
+    # Training goes on with it, too, unless told otherwise.
+    args = CaptionTrainingArguments(str(tmp_path / "more"), eval_strategy="no", save_strategy="no")
+    model, processor = load_captioner(run)
+    trainer = CaptionTrainer(model, args, BlipCaptionDataset(test), processing_class=processor)
+    assert trainer.args.prompt == PROMPT and trainer.data_collator.prompt == PROMPT
+
+
+@pytest.mark.slow
+def test_a_recipe_is_evaluated_as_it_was_trained(tmp_path, capsys):
+    data = ("--dataset", "scenes:everyday", "--images", 3, "--metrics", "CIDEr")
+    options = ("--recipe", "original-blip", "--image-size", 96)
+    assert call("evaluate", "starter", *data, *options, "--output", tmp_path / "recipe") == 0
+    flags = ("--prompt", "a picture of ", "--num-beams", 3, "--max-new-tokens", 16)
+    assert call("evaluate", "starter", *data, *flags, "--output", tmp_path / "flags") == 0
+    recipe, spelled = ((tmp_path / name / "predictions.jsonl").read_text() for name in ("recipe", "flags"))
+    assert recipe == spelled
+    capsys.readouterr()
+    assert call("evaluate", "starter", *data, "--recipe", "nothing") == 2
+    assert "original-blip" in capsys.readouterr().err
+    assert call("evaluate", "starter", *data, "--recipe", "original-blip", "--decoding", "fast") == 2
+    assert "--recipe and --decoding" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["column", "template"])
+def test_training_and_evaluation_with_a_prompt_per_image(tmp_path, how):
+    rows = [{"prompt": f"a {COLORS[place % 3]} ", "color": COLORS[place % 3]} for place in range(12)]
+    if how == "template":
+        for row in rows:
+            del row["prompt"]
+    table = write_table(tmp_path / "data", rows)
+    options = {"prompt_template": "a {color} "} if how == "template" else {}
+    args = CaptionTrainingArguments(
+        str(tmp_path / "run"), max_steps=4, learning_rate=2e-4, per_device_train_batch_size=4, precision="fp32",
+        gradient_accumulation_steps=1, eval_strategy="no", save_strategy="no", num_beams=2, **options,
+    )  # fmt: skip
+    model, processor = load_captioner("starter")
+    train, held = BlipCaptionDataset(load_source(table)[:8]), BlipCaptionDataset(load_source(table)[8:])
+    trainer = CaptionTrainer(model, args, train, processing_class=processor)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert set(batch["prompts"]) <= {f"a {color} " for color in COLORS} and len(batch["prompts"]) == 4
+    trainer.train()
+    trainer.save_model()
+    measured = trainer.evaluate_coco(held, metrics=["CIDEr"], write=False)
+
+    captioner = CaptionPipeline.from_pretrained(tmp_path / "run", device="cpu")
+    found = {caption.image_id: caption for caption in captioner(held.records)}
+    for image_id, text in measured.captions.items():
+        assert for_scoring(found[image_id]).text == text
+        assert found[image_id].text.startswith(found[image_id].prompt)
+    assert {caption.prompt for caption in found.values()} == {f"a {color}" for color in COLORS}
+    data = ("--dataset", table, "--split", "test", "--allow-overlap", "--metrics", "ROUGE_L")
+    assert call("evaluate", tmp_path / "run", *data, "--output", tmp_path / "evaluation") == 0
+
+
+def test_a_template_that_does_not_fit_ends_with_exit_code_2_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    table = write_table(tmp_path / "data", [{"color": color} for color in COLORS])
+
+    def loads(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("blip_refine.models.captioner.load_captioner", loads)
+    monkeypatch.setattr("blip_refine.finetune.load_captioner", loads)
+    for template, message in (
+        ("a {name} ", "'name'"),
+        ("a {color.__class__} ", "names of columns"),
+        ("a ", "no column"),
+    ):
+        for command in (
+            ("train", "--dataset", table, "--output", tmp_path / "run"),
+            ("evaluate", "starter", "--dataset", table, "--split", "train"),
+            ("caption", table, "--output", tmp_path / "captions.jsonl"),
+        ):
+            assert call(*command, "--prompt-template", template) == 2
+            error = capsys.readouterr().err
+            assert message in error and "Traceback" not in error
+
+
+# ---- tables on the command line ----
+
+
+def test_caption_of_a_table_with_prompts_resumes_by_prompt(tmp_path, capsys):
+    rows = [{"prompt": f"a {color} ", "name": color} for color in COLORS]
+    table, output = write_table(tmp_path / "data", rows), tmp_path / "captions.jsonl"
+    options = ("--output", output, "--decoding", "fast")
+
+    def captions() -> list[dict]:
+        return [json.loads(line) for line in output.read_text().splitlines()]
+
+    assert call("caption", table, *options) == 0
+    assert [row["prompt"] for row in captions()] == ["a purple", "a blue", "a black"]
+    assert all(row["caption"].startswith(row["prompt"]) for row in captions())
+    capsys.readouterr()
+    assert call("caption", table, *options) == 0
+    assert "3 done before" in capsys.readouterr().out
+    text = (tmp_path / "data" / "table.csv").read_text().replace("a blue ", "we see ")
+    (tmp_path / "data" / "table.csv").write_text(text)
+    assert call("caption", table, *options) == 0
+    assert "1 captioned" in capsys.readouterr().out
+    assert {row["image_id"]: row["prompt"] for row in captions()}["1.png"] == "we see"
+    assert call("caption", table, "--output", table) == 2
+    assert "replace the table" in capsys.readouterr().err
