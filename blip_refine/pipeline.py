@@ -385,10 +385,14 @@ class CaptionPipeline:
                     candidate_confidences=one.log_probs,
                     image_id=source.image_id,
                     image_gain=next(gains),
-                    prompt=prompt_as_written(self.processor, one.texts[0], one.tokens[0]) if prepared.prompt else None,
+                    prompt=self._written(prepared.prompt, one),
                 )
             captioned.append(CaptionedImage(source, caption, prepared.digest))
         return captioned
+
+    def _written(self, prompt: str, decoded: DecodedImage) -> str | None:
+        """The prompt as it stands in a draft."""
+        return prompt_as_written(self.processor, prompt, decoded.texts[0], decoded.tokens[0]) if prompt else None
 
     def _normalize(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
         """`pixel_values`, computed on the GPU where the model is on one: a quarter of the bytes go there, and the

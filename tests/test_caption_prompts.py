@@ -28,8 +28,8 @@ def test_a_template_writes_values():
 @pytest.mark.parametrize(
     "text",
     [
-        "{name.__class__}", "{name.secret}", "{name[0]}", "{name[secret]}", "{name!r}", "{name:>99999999}", "{}", "{0.x}",
-        "{name:{width}}", "{", "a }", "{ }", "no column at all", "",
+        "{name.__class__}", "{name.secret}", "{name[0]}", "{name[secret]}", "{name!r}", "{name:>99999999}", "{}",
+        "{0.x}", "{name:{width}}", "{", "a }", "{ }", "no column at all", "",
     ],
 )  # fmt: skip
 def test_a_template_reaches_nothing_but_columns(text):

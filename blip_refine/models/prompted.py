@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigurationError
-from .decoding import DecodedImage, DecodingOptions, encode_images, evaluating, generate_captions
+from .decoding import DecodedImage, DecodingOptions, encode_images, evaluating, generate_captions, prompt_tokens
 from .families import base_model
 from .graphs import DecodingGraphs
 
@@ -79,17 +79,20 @@ def room_for_prompt(model: nn.Module, options: DecodingOptions) -> int | None:
     return config.text_config.max_position_embeddings - 1 - options.max_new_tokens
 
 
-def prompt_as_written(processor: Any, text: str, tokens: Sequence[int]) -> str | None:
+def prompt_as_written(processor: Any, prompt: str, text: str, tokens: Sequence[int]) -> str | None:
     """The prompt as it stands at the beginning of a decoded text; `None` where the text has none.
 
     Tokenizers write it otherwise than it was given: in lower case, with other spaces, without unknown words.
 
     Args:
         processor (`ProcessorMixin`): The captioner's.
+        prompt (`str`): The prompt, as it was given.
         text (`str`): The decoded text.
         tokens (`Sequence[int]`): Its new tokens.
     """
     new = processor.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
-    if not text.endswith(new):
-        return None
-    return text[: len(text) - len(new)].strip() or None
+    if text.endswith(new):
+        return text[: len(text) - len(new)].strip() or None
+    # The first new token goes on with the last word of the prompt.
+    written = processor.tokenizer.decode(prompt_tokens(processor, prompt), skip_special_tokens=True).strip()
+    return written if written and text.startswith(written) else None

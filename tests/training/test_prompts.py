@@ -1,4 +1,4 @@
-"""Prompts in training, evaluation and captioning: one for all images, one per image, and the one saved with a model."""
+"""Prompts in training, evaluation and captioning: one for all images, one per image, and the saved one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blip_refine.data.sources import load_source
 from blip_refine.errors import ConfigurationError, SourceFormatError
 from blip_refine.models.decoding import DecodingOptions, generate_captions, prompt_tokens
 from blip_refine.models.prompted import generate_with_prompts
-from blip_refine.models.saved_defaults import read_defaults
+from blip_refine.models.saved_defaults import read_defaults, set_defaults
 
 COLORS = ("purple", "blue", "black")
 
@@ -112,7 +112,7 @@ def test_the_pipeline_takes_prompts_in_the_order_of_the_images(starter):
     prompts = ["a picture of ", "we see ", "", "on the grass "]
     captions = captioner(records, prompts=iter(prompts))
     assert [caption.prompt for caption in captions] == ["a picture of", "we see", None, "on the grass"]
-    assert all(caption.text.startswith(prompt) for caption, prompt in zip(captions, prompts, strict=True))
+    assert all(caption.text.startswith(prompt.strip()) for caption, prompt in zip(captions, prompts, strict=True))
     assert captioner(load_image(records[1].image), prompts="we see ").text == captions[1].text
     assert not for_scoring(captions[1]).text.startswith("we see") and for_scoring(captions[1]).text
     for wrong, message in (
@@ -319,3 +319,112 @@ def test_caption_of_a_table_with_prompts_resumes_by_prompt(tmp_path, capsys):
     assert {row["image_id"]: row["prompt"] for row in captions()}["1.png"] == "we see"
     assert call("caption", table, "--output", table) == 2
     assert "replace the table" in capsys.readouterr().err
+
+
+# ---- everybody who captions ----
+
+
+@pytest.fixture(scope="module")
+def prompted_model(tmp_path_factory):
+    """The starter with a prompt and a decoding that are saved with it."""
+    folder = tmp_path_factory.mktemp("models") / "prompted"
+    model, processor = load_captioner("starter")
+    set_defaults(model, SAVED)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+SAVED = DecodingOptions(num_beams=2, max_new_tokens=12, prompt="we see ")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    load_image(BlipCaptionDataset.from_source("scenes:everyday", split="test", count=1).records[0].image).save(path)
+    return path
+
+
+def test_the_page_the_endpoint_and_sagemaker_use_the_saved_prompt(prompted_model, photo):
+    from fastapi.testclient import TestClient
+
+    from blip_refine.apps.api import create_api
+    from blip_refine.apps.captioners import Captioners, Settings
+    from blip_refine.apps.sagemaker.inference import input_fn, model_fn, predict_fn
+
+    captioner = model_fn(str(prompted_model))
+    assert captioner.decoding == SAVED
+    (expected,) = predict_fn(input_fn(photo.read_bytes(), "image/png"), captioner)[1]
+    assert expected.text.startswith("we see") and expected.prompt == "we see"
+    with TestClient(create_api(captioner)) as client:
+        answer = client.post("/caption", content=photo.read_bytes(), headers={"content-type": "image/png"}).json()
+    assert answer["caption"] == expected.text
+    desk = Captioners([str(prompted_model)])
+    assert desk.caption(photo, str(prompted_model), Settings(refiner="none")).text == expected.text
+    assert desk.caption(photo, str(prompted_model), Settings("fast", refiner="none")).text.startswith("we see")
+    assert not desk.caption(photo, str(prompted_model), Settings(prompt="", refiner="none")).text.startswith("we see")
+
+
+def test_commands_use_the_saved_prompt_and_flags_win(prompted_model, photo, tmp_path, capsys):
+    def captioned(*options) -> dict:
+        assert call("--json", "caption", photo, "--model", prompted_model, *options) == 0
+        return json.loads(capsys.readouterr().out)["captions"][0]
+
+    assert captioned()["prompt"] == "we see"
+    assert captioned("--prompt", "on the ")["prompt"] == "on the"
+    assert "prompt" not in captioned("--prompt", "")
+    assert call("caption", photo, "--model", prompted_model, "--seed", 3) == 2  # the saved decoding does not sample
+    capsys.readouterr()
+
+    data = ("scenes:everyday", "--images", 4, "--metrics", "ROUGE_L", "--output", tmp_path / "compared")
+    assert call("compare", *data[:1], f"a={prompted_model}", f"b={prompted_model}>rules", *data[1:]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "compared" / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    assert not any(text.lower().startswith("we see") for row in rows for text in row["systems"].values())
+
+    capsys.readouterr()
+    assert call("doctor", "--model", prompted_model) in (0, 2)
+    assert "'we see ', which is saved with the model" in capsys.readouterr().out
+    call("doctor", "--model", prompted_model, "--prompt", "a photo of ")
+    assert "the model was trained with 'we see '" in capsys.readouterr().out
+
+
+def test_an_ablation_asks_refiners_with_the_prompt_and_scores_without(prompted_model, tmp_path):
+    folder = tmp_path / "ablation"
+    options = ("--dataset", "scenes:everyday", "--images", 4, "--metrics", "ROUGE_L", "--output", folder)
+    assert call("ablate", "--model", prompted_model, *options, "--decoding", "fast", "--refiner", "rules") == 0
+    drafts = [
+        json.loads(line) for path in (folder / "drafts").rglob("*.jsonl") for line in path.read_text().splitlines()
+    ]
+    assert len(drafts) == 4 and all(row["caption"].startswith(row["prompt"]) for row in drafts)
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert not any(text.lower().startswith("we see") for row in rows for text in row["systems"].values())
+
+
+def test_scoring_a_file_of_captions_cuts_their_prompts_off(tmp_path):
+    from blip_refine.evaluation.evaluator import read_predictions
+    from blip_refine.metrics.coco_format import read_predictions as read_texts
+
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"image_id": "1", "caption": "We see two boats.", "prompt": "we see"}) + "\n")
+    assert read_texts(path) == {"1": "two boats."}
+    assert read_predictions(path)["1"].text == "two boats."
+
+
+@pytest.mark.parametrize("kind", ["blip-2 opt", "blip-2 t5", "instructblip opt"])
+def test_blip2_is_captioned_with_prompts_per_image_and_refuses_to_train_with_them(kind):
+    from blip_refine.training.loading import make_collator
+
+    from ..models.family_models import make_family
+
+    model, processor = make_family(kind)
+    size = model.config.vision_config.image_size
+    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    options, prompts = DecodingOptions(num_beams=1, max_new_tokens=5), ["a dog ", "", "a dog "]
+    found = generate_with_prompts(model, processor, pixels, options, prompts)
+    for row, prompt in enumerate(prompts):
+        (alone,) = generate_captions(model, processor, pixels[row : row + 1], options.with_changes(prompt=prompt))
+        assert found[row].tokens == alone.tokens
+    args = CaptionTrainingArguments(eval_strategy="no", save_strategy="no")
+    with pytest.raises(ConfigurationError, match="one prompt for all images"):
+        make_collator(model, processor, args).check_prompts(["a dog "])
