@@ -106,7 +106,7 @@ def _check_prompt(model: Any, args: CaptionTrainingArguments) -> Check:
     if args.prompt is None or args.prompt.split() == own.split():
         kept = f"{own!r}, which is saved with the model" if own else "none"
         return Check("prompt", "ok", kept)
-    if saved is None:
+    if not own:
         return Check("prompt", "ok", repr(args.prompt))
     return Check("prompt", "warning", f"{args.prompt!r}; the model was trained with {own!r}, and has to learn another")
 

@@ -140,7 +140,7 @@ def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments)
         raise ConfigurationError(f"The run must be written into a folder, and {str(args.output_dir)!r} is a file.")
     check_image_size(base_model(model), processor)
     saved = saved_defaults(model)
-    if args.prompt is None and saved is not None:
+    if args.prompt is None and saved is not None and saved.prompt:
         args.prompt = saved.prompt
     if args.freeze_vision:
         freeze_vision_encoder(model)

@@ -392,7 +392,7 @@ def test_commands_use_the_saved_prompt_and_flags_win(prompted_model, photo, tmp_
 def test_an_ablation_asks_refiners_with_the_prompt_and_scores_without(prompted_model, tmp_path):
     folder = tmp_path / "ablation"
     options = ("--dataset", "scenes:everyday", "--images", 4, "--metrics", "ROUGE_L", "--output", folder)
-    assert call("ablate", "--model", prompted_model, *options, "--decoding", "fast", "--refiner", "rules") == 0
+    assert call("ablate", prompted_model, *options, "--decoding", "fast", "--refiner", "rules") == 0
     drafts = [
         json.loads(line) for path in (folder / "drafts").rglob("*.jsonl") for line in path.read_text().splitlines()
     ]
