@@ -19,6 +19,7 @@ from .hub.card import write_model_card
 from .models.adapters import merge_adapter
 from .models.captioner import count_parameters, load_captioner
 from .models.decoding import DecodingOptions
+from .models.saved_defaults import read_defaults
 from .narrator import Narrator, Silent
 from .pipeline import CaptionPipeline
 from .records import Caption
@@ -107,6 +108,10 @@ def finetune(
     folder = Path(args.output_dir or "captioner")
     # Refuses now what would be refused after the first scores.
     checkpoint, _ = find_checkpoint(folder, resume_from_checkpoint)
+    begun = None if checkpoint is None else read_defaults(checkpoint)
+    if begun is not None and args.prompt is None and args.prompt_template is None:
+        # What was begun with a prompt goes on with it.
+        args.prompt, args.prompt_template = begun.prompt, begun.prompt_template
     for part in (train, validation, test):
         prompted(part, args.template)
     fixer = None if refiner is None else as_refiner(refiner)

@@ -225,6 +225,18 @@ def test_what_train_measures_evaluate_measures(tmp_path, lora):
 
 
 @pytest.mark.slow
+def test_a_resumed_training_goes_on_with_its_prompt(tmp_path):
+    run = tmp_path / "run"
+    data = ("--dataset", "scenes:everyday", "--train-images", 8, "--eval-images", 2, "--metrics", "ROUGE_L")
+    # The last of two flags counts.
+    steps = (*data, *TRAINING, "--output", run, "--save-strategy", "steps", "--save-steps", 1)
+    assert call("train", *steps, "--prompt", PROMPT, "--max-steps", 1) == 0
+    assert read_defaults(run / "checkpoint-1").prompt == PROMPT
+    assert call("train", *steps, "--max-steps", 2, "--resume") == 0
+    assert read_defaults(run).prompt == read_defaults(run / "checkpoint-2").prompt == PROMPT
+
+
+@pytest.mark.slow
 def test_a_recipe_is_evaluated_as_it_was_trained(tmp_path, capsys):
     data = ("--dataset", "scenes:everyday", "--images", 3, "--metrics", "CIDEr")
     options = ("--recipe", "original-blip", "--image-size", 96)
