@@ -1,4 +1,4 @@
-.PHONY: demo test quality style docs card
+.PHONY: demo test quality style docs card lock
 VENV ?= .venv
 export BLIP_REFINE_VENV := $(VENV)
 
@@ -18,6 +18,9 @@ style:     ## Put formatting right
 	sh scripts/environment.sh dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+lock:      ## scripts/lock.txt and scripts/oldest.txt anew, with uv
+	sh scripts/lock.sh
 
 card:      ## MODEL_CARD.md, from the starter's own files
 	sh scripts/environment.sh

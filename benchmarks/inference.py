@@ -24,7 +24,6 @@ import gc
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -32,6 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
 import transformers
 from machine import processor_name
@@ -40,12 +40,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BlipConfig
 
 from blip_refine.data.sources.scenes import make_scene
-from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
 from blip_refine.models.captioner import load_captioner
 from blip_refine.models.decoding import DecodingOptions, generate_captions
 from blip_refine.models.device import best_device, has_fast_bfloat16
 from blip_refine.models.graphs import DecodingGraphs
+from blip_refine.models.vision_encoder import encode_images
 from blip_refine.pipeline import CaptionPipeline
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -101,21 +101,21 @@ def our_tokens(model, processor, pixels: torch.Tensor, graphs: DecodingGraphs | 
 
 def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats: int) -> dict:
     """Stock in float32, stock in `dtype` and ours in `dtype`, in turn."""
-    sides = {"stock float32": (torch.float32, "eager"), "ours": (dtype, "sdpa")}
+    sides = {"stock float32": torch.float32, "ours": dtype}
     graphs = DecodingGraphs()
     if model.device.type == "cuda":
-        sides["ours step by step"] = (dtype, "sdpa")
+        sides["ours step by step"] = dtype
     if dtype != torch.float32:
-        sides["stock same precision"] = (dtype, "eager")
+        sides["stock same precision"] = dtype
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     processor_seconds: dict[str, list[float]] = {name: [] for name in sides}
     tokens: dict[str, list] = {}
     # A trip to bfloat16 and back rounds the weights: each side gets the true ones.
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for turn in range(repeats + 1):
-        for name, (precision, attention) in sides.items():
+        for name, precision in sides.items():
             model.to(torch.float32).load_state_dict(weights)
-            use_attention(model.to(precision), attention)
+            model.to(precision)
             values = pixels.to(model.device, precision)
             if name.startswith("ours"):
                 recorded = graphs if name == "ours" else None
@@ -130,7 +130,7 @@ def compare(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats:
                 processor_seconds[name].append(computed)
             tokens[name] = found
     recordings = len(graphs)
-    use_attention(model.to(torch.float32)).load_state_dict(weights)
+    model.to(torch.float32).load_state_dict(weights)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     computed_median = {name: statistics.median(values) for name, values in processor_seconds.items()}
     rival = "stock float32" if dtype == torch.float32 else "stock same precision"
@@ -167,14 +167,10 @@ def differences(model, pixels: torch.Tensor, ours: list[tuple[int, ...]], stock:
         start = [model.config.text_config.bos_token_id]
         rows = torch.tensor([start + list(tokens) for tokens in both], device=model.device)
         with torch.inference_mode():
-            states = model.vision_model(pixels[place : place + 1].to(model.device).double()).last_hidden_state
-            hidden = model.text_decoder.bert(
-                input_ids=rows[:, :-1],
-                encoder_hidden_states=states.expand(2, -1, -1),
-                is_decoder=True,
-                use_cache=False,
-            ).last_hidden_state
-            log_probs = model.text_decoder.cls(hidden).log_softmax(-1).gather(2, rows[:, 1:, None])[..., 0].sum(1)
+            pixel = pixels[place : place + 1].to(model.device).double()
+            # Two rows of text for one image.
+            logits = model(pixel_values=pixel, input_ids=rows[:, :-1], caption_counts=torch.tensor([2])).logits
+            log_probs = logits.log_softmax(-1).gather(2, rows[:, 1:, None])[..., 0].sum(1)
         model.float()
         found.append(round((log_probs[0] - log_probs[1]).item(), 9))
     return found
@@ -184,19 +180,18 @@ def ceiling(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats:
     """Ours against what the vision encoder's matrix products alone would allow."""
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     # The counter knows the products of the stock attention on every device, and the fused one on some.
-    use_attention(model.to(dtype), "eager")
+    model.to(dtype)
     values = pixels.to(model.device, dtype)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.vision_model(values[:1])
     operations = counter.get_total_flops()
-    use_attention(model)
     size = 8192 if model.device.type == "cuda" else 2048
     matrix = torch.randn(size, size, device=model.device, dtype=dtype)
     graphs = DecodingGraphs()
 
     @torch.inference_mode()
     def encode() -> torch.Tensor:
-        return model.vision_model(values).last_hidden_state
+        return encode_images(model, values)
 
     def median(work: Callable[[], object]) -> float:
         for _ in range(3):
@@ -207,7 +202,7 @@ def ceiling(model, processor, pixels: torch.Tensor, dtype: torch.dtype, repeats:
         rate = 2 * size**3 / median(lambda: matrix @ matrix)
     encoder = len(values) / median(encode)
     ours = len(values) / median(lambda: our_tokens(model, processor, values, graphs))
-    use_attention(model.to(torch.float32)).load_state_dict(weights)
+    model.to(torch.float32).load_state_dict(weights)
     return {
         "batch": len(values),
         "precision": str(dtype).removeprefix("torch."),
@@ -265,9 +260,8 @@ def memory(images: int) -> dict:
     seen: list[tuple[int, float]] = []
     for number, _ in enumerate(pipeline.stream(pictures[k % 50] for k in range(images)), 1):
         if number % max(1, images // 10) == 0:
-            # Resident now, not at its highest: statm counts pages.
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            seen.append((number, round(pages * resource.getpagesize() / 2**20, 1)))
+            # Resident now, not at its highest.
+            seen.append((number, round(psutil.Process().memory_info().rss / 2**20, 1)))
     return {
         "images": images,
         "resident_mib": seen,
@@ -404,7 +398,7 @@ def main() -> None:
     if not arguments.smoke:
         path = arguments.output
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         # Parts are measured one at a time where a machine is shared; each keeps where it was measured.
         for part in arguments.parts:
             known[part] = {"surroundings": found["surroundings"], "result": found[part]}

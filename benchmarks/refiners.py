@@ -65,7 +65,7 @@ def circumstances() -> dict[str, Any]:
 
 def read_predictions(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Drafts and references of a file of predictions."""
-    rows = json.loads(path.read_text())
+    rows = json.loads(path.read_text(encoding="utf-8"))
     return {row["image_name"]: row["prediction"] for row in rows}, {row["image_name"]: row["captions"] for row in rows}
 
 

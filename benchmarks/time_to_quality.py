@@ -42,7 +42,6 @@ from blip_refine.data.collator import CaptionCollator
 from blip_refine.data.images import load_image
 from blip_refine.data.sources import load_source
 from blip_refine.jsonlines import write_json
-from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -124,7 +123,7 @@ class Validation:
     """Mean cross-entropy over all caption tokens of held-out images, the same way for both sides."""
 
     def __init__(self, config: BlipConfig, processor: BlipProcessor, records: list[CaptionRecord]):
-        self.model = use_attention(BlipForConditionalGeneration(config)).eval()
+        self.model = BlipForConditionalGeneration(config).eval()
         dataset = BlipCaptionDataset(records)
         collator = CaptionCollator(processor, config.text_config.bos_token_id)
         self.batches = []
@@ -251,9 +250,7 @@ def main() -> None:
             **{**common, "precision": options.precision, "bf16": False},
         )
         set_seed(0)
-        trainer = CaptionTrainer(
-            use_attention(model), args, BlipCaptionDataset(train), processing_class=processor, callbacks=[watch]
-        )
+        trainer = CaptionTrainer(model, args, BlipCaptionDataset(train), processing_class=processor, callbacks=[watch])
         trainer.train()
         return watch
 

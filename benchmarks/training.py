@@ -30,8 +30,8 @@ from transformers import BlipConfig
 
 import blip_refine
 from blip_refine.jsonlines import write_json
-from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
+from blip_refine.models.vision_encoder import encode_images
 
 CAPTIONS, LENGTH = 5, 16
 STARTER = Path(blip_refine.__file__).parent / "starter"
@@ -109,14 +109,12 @@ class Sides:
             if any(name.startswith(kind) for name in names):
                 torch.manual_seed(0)
                 self.models[kind] = model_class(config).to(self.device).train()
-        if "ours" in self.models:
-            use_attention(self.models["ours"])
         self.batch = make_batch(options.images, config.vision_config.image_size, config, self.device)
         self.counts = torch.full((options.images,), CAPTIONS)
         self.repeated = {**self.batch, "pixel_values": self.batch["pixel_values"].repeat_interleave(CAPTIONS, 0)}
         if self.NAMES[3] in names:
             with torch.no_grad():
-                states = self.models["ours"].vision_model(pixel_values=self.batch["pixel_values"]).last_hidden_state
+                states = encode_images(self.models["ours"], self.batch["pixel_values"])
             text = {name: value for name, value in self.batch.items() if name != "pixel_values"}
             self.cached = {**text, "image_states": states}
 

@@ -14,10 +14,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from .caption_tables import read_table, write_table
 from .errors import ConfigurationError, DataError, SourceNotFoundError
@@ -73,11 +76,12 @@ class CaptionFile:
         self._known: set[bytes] = set()
         self._known_ids: set[bytes] = set()
         self.held = 0
-        self._file = _open_locked(self._journal, self.path)
+        self._lock = _locked(self._place, self.path)
         try:
+            self._file = _open_journal(self._journal, self.path)
             self._prepare(existing)
         except BaseException:
-            self._file.close()
+            self._release()
             raise
 
     def _prepare(self, existing: str) -> None:
@@ -88,13 +92,14 @@ class CaptionFile:
             self._file.truncate(0)
             return
         if not self._direct and os.path.getsize(self._journal) == 0 and self._place.exists():
-            # Whole or not at all: half of the rows of a table would later be taken for all of them.
+            # Whole or not at all: half of the rows of a table would later be taken for all of them. Closed first,
+            # since Windows replaces no open file.
+            self._file.close()
             try:
                 write_jsonl(self._journal, read_table(self._place))
             except OSError as error:
                 raise cannot_write(self._journal, error) from error
-            self._file.close()
-            self._file = _open_locked(self._journal, self.path)
+            self._file = _open_journal(self._journal, self.path)
         end = _end_of_whole_rows(self._journal)
         for row in _rows_until(self._journal, end):
             self.held += 1
@@ -165,6 +170,7 @@ class CaptionFile:
             return
         try:
             os.fsync(self._file.fileno())
+            self._file.close()  # Windows replaces and removes no open file
             stale = self._ids & self._written if self._resumes else set()
             if self._direct:
                 if stale:
@@ -177,7 +183,12 @@ class CaptionFile:
             kept = "" if self._direct else f" (in {self._journal})"
             raise cannot_write(self.path, error, kept) from error
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        if hasattr(self, "_file"):
             self._file.close()
+        _unlock(self._lock)
 
     def _current_rows(self, stale: set[bytes]) -> Iterator[dict[str, Any]]:
         for number, row in enumerate(read_jsonl(self._journal)):
@@ -277,35 +288,35 @@ def read_captions(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     return read_table(place)
 
 
-def _open_locked(journal: Path, path: Path) -> IO[bytes]:
-    """The journal, open to append and locked: two runs that append to one file would caption everything twice."""
-    while True:
-        try:
-            file = journal.open("ab", buffering=0)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        try:
-            _lock(file, path)
-            # The run before may have put another file in its place between our opening and our locking it.
-            if journal.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(journal)):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
+def _open_journal(journal: Path, path: Path) -> IO[bytes]:
+    try:
+        return journal.open("ab", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def _locked(place: Path, path: Path) -> FileLock:
+    """A lock on the file at `place`: two runs that append to one file would caption everything twice."""
+    # Not on the file itself: Windows lets nobody read or replace a file that is locked.
+    lock = FileLock(place.with_name(f".{place.name}.lock"), thread_local=False)
     try:
-        import fcntl
-    except ImportError:  # Windows, where the other run would have to be noticed by its user
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        lock.acquire(blocking=False)
+    except Timeout as error:
         raise ConfigurationError(
             f"Another process is writing to {path}: wait for it, or give another --output."
         ) from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return lock
+
+
+def _unlock(lock: FileLock) -> None:
+    """Release a lock and remove its file."""
+    # Removed before it is released: afterwards it may be another run's. Windows refuses to remove an open file;
+    # there, the release removes it.
+    with suppress(OSError):
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 def _end_of_whole_rows(path: Path) -> int:

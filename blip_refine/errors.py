@@ -19,6 +19,8 @@ BlipRefineError                    anything this library refuses; the command li
 
 from __future__ import annotations
 
+from .installation import install_command
+
 
 class BlipRefineError(Exception):
     """Base of every error that this library raises on purpose. Its text is a plain sentence for the user."""
@@ -39,7 +41,7 @@ class MissingExtraError(ConfigurationError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         self.package, self.extra = package, extra
-        super().__init__(f"`{package}` is needed to {purpose}: pip install 'blip_refine[{extra}]'")
+        super().__init__(f"`{package}` is needed to {purpose}: {install_command(extra)}")
 
 
 class SplitNotFoundError(ConfigurationError):

@@ -73,7 +73,6 @@ def finetune(
     quantization: str | None = None,
     merge: bool = False,
     image_size: int | None = None,
-    attention: str = "sdpa",
     refiner: RefinerLike | None = None,
     metrics: Sequence[str] | None = None,
     resume_from_checkpoint: str | bool | None = None,
@@ -89,7 +88,7 @@ def finetune(
         validation ([`BlipCaptionDataset`], *optional*): What the best checkpoint is chosen on.
         test ([`BlipCaptionDataset`], *optional*): What is scored before and after. No choice is made on it.
         dataset (`str`): What the data are called in card and report.
-        lora, quantization, image_size, attention: As in [`load_captioner`].
+        lora, quantization, image_size: As in [`load_captioner`].
         merge (`bool`, defaults to `False`): Write the weights with the adapter added in as well, into `merged/`.
         refiner ([`Refiner`], `str` or callable, *optional*): Adds the system "refined".
         metrics (`Sequence[str]`, *optional*): Of the final scores; all of [`score_captions`] by default.
@@ -115,9 +114,7 @@ def finetune(
     for part in (train, validation, test):
         prompted(part, args.template)
     fixer = None if refiner is None else as_refiner(refiner)
-    captioner, processor = load_captioner(
-        model, lora=lora, image_size=image_size, attention=attention, quantization=quantization
-    )
+    captioner, processor = load_captioner(model, lora=lora, image_size=image_size, quantization=quantization)
     if merge and not lora:
         raise ConfigurationError("There is nothing to merge without an adapter: add lora, or leave out merge.")
     if test is not None:

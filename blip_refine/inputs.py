@@ -178,8 +178,10 @@ def _image_column(dataset: Any) -> str | None:
         return None
     if "image" in features:
         return "image"
+    import datasets
+
     for name, feature in features.items():
-        if type(feature).__name__ == "Image":
+        if isinstance(feature, datasets.Image):
             return name
     raise SourceNotFoundError(
         f"The dataset has no column of images (columns: {', '.join(features)}). Name it with image_column=..."
@@ -216,7 +218,7 @@ def _still(picture: Image.Image) -> Image.Image:
     try:
         still = load_image(picture) if isinstance(picture, ImageFile.ImageFile) else picture
         return picture.copy() if still is picture else still
-    except (ValueError, AssertionError) as error:  # what Pillow says of a closed file depends on the format
+    except (ValueError, AssertionError, AttributeError) as error:  # of a closed file, by format and release of Pillow
         raise ImageDecodeError(f"A picture has been closed before it could be decoded: {error}.") from error
 
 

@@ -140,7 +140,7 @@ class CaptionPipeline:
         self.image_gain, self.exact_decoding = image_gain, exact_decoding
         self.url_limits = url_limits or UrlLimits()
         self.refiner_timeout = refiner_timeout
-        self.name = str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
+        self.name = str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__)
         self.breaker = CircuitBreaker()
         self._graphs = DecodingGraphs() if cuda_graphs else None
         self._preprocess = ImagePreprocessor.find(processor)

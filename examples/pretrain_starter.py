@@ -26,7 +26,6 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from blip_refine.data.sources.scene_captions import vocabulary
 from blip_refine.data.sources.scenes import make_scene
-from blip_refine.models.attention import use_attention
 from blip_refine.models.blip import BlipForConditionalGeneration
 
 IMAGE_SIZE, PATCH_SIZE, WIDTH = 96, 12, 192
@@ -120,7 +119,7 @@ def build_model(processor: BlipProcessor) -> BlipForConditionalGeneration:
         },
         projection_dim=WIDTH,
     )
-    return use_attention(BlipForConditionalGeneration(config))
+    return BlipForConditionalGeneration(config)
 
 
 def draw_batch(processor, model, split: str, numbers: range, kind: str | None, captions: int = 5):
@@ -161,7 +160,7 @@ def save(model, processor, output: Path) -> None:
     copy.half().save_pretrained(output)
     processor.save_pretrained(output)
     path = output / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["dtype"] = "float32"
     for part in ("text_config", "vision_config"):
         config[part].pop("dtype", None)

@@ -3,9 +3,13 @@
     python examples/sagemaker_launch.py --role ROLE --bucket BUCKET --data photos/ --image IMAGE_URI
     python examples/sagemaker_launch.py --smoke     # print the requests and send nothing; needs no account
 
-Needs `pip install 'blip_refine[sagemaker]'` and AWS credentials. IMAGE_URI is a container that holds this package and
-PyTorch, such as AWS's PyTorch training image with `pip install blip_refine`. Training runs
-`python -m blip_refine.apps.sagemaker.train` in it, the endpoint `python -m blip_refine.apps.sagemaker.serve`.
+Needs the extra `sagemaker` and AWS credentials. IMAGE_URI is a container that holds this package and PyTorch, such as
+AWS's PyTorch training image with this added:
+
+    pip install "blip_refine @ git+https://github.com/blip-refine/blip_refine"
+
+Training runs `python -m blip_refine.apps.sagemaker.train` in it, the endpoint
+`python -m blip_refine.apps.sagemaker.serve`.
 """
 
 from __future__ import annotations

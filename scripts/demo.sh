@@ -3,4 +3,6 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/environment.sh
-HF_HUB_OFFLINE=1 exec "${BLIP_REFINE_VENV:-.venv}/bin/blip-refine" demo --output run "$@"
+bin="${BLIP_REFINE_VENV:-.venv}/bin"
+[ -d "$bin" ] || bin="${BLIP_REFINE_VENV:-.venv}/Scripts"  # Windows
+HF_HUB_OFFLINE=1 exec "$bin/blip-refine" demo --output run "$@"

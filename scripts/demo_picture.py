@@ -21,7 +21,7 @@ COLUMNS, ROWS = 5, 2
 
 
 def main(run: Path) -> None:
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     # At equal distances, not picked for their captions.
     chosen = rows[:: max(1, len(rows) // (COLUMNS * ROWS))][: COLUMNS * ROWS]
     figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(13, 6.6))

@@ -6,4 +6,6 @@ cd "$(dirname "$0")/.."
 sh scripts/environment.sh dev
 # One thread each: two processes that both wait for two threads on two cores take twice as long.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-HF_HUB_OFFLINE=1 exec "${BLIP_REFINE_VENV:-.venv}/bin/python" -m pytest -n 2 --dist loadfile "$@"
+bin="${BLIP_REFINE_VENV:-.venv}/bin"
+[ -d "$bin" ] || bin="${BLIP_REFINE_VENV:-.venv}/Scripts"  # Windows
+HF_HUB_OFFLINE=1 exec "$bin/python" -m pytest -n 2 --dist loadfile "$@"

@@ -15,6 +15,7 @@ FLOORS = {
     "records": 0,
     "jsonlines": 0,
     "errors": 0,
+    "installation": 0,
     "narrator": 0,
     "caption_prompts": 0,
     "metrics": 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,6 @@ def describe_fields() -> list[tuple[str, str, str]]:
         if field.init:
             text = " ".join(str(field.metadata.get("help", "")).split())
             default = field.default if not callable(field.default) else ""
-            shown = "" if type(default).__name__ == "_MISSING_TYPE" else str(default)
+            shown = "" if default is MISSING else str(default)
             described.append((f"--{field.name.replace('_', '-')}", shown, text[:100]))
     return sorted(described)

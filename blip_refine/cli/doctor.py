@@ -40,6 +40,7 @@ def doctor(
     Takes what train takes: --config, and any training argument (--freeze-vision, --prompt "a picture of ").
     """
     from ..models.captioner import STARTER, load_captioner
+    from ..training.device_check import check_devices
     from ..training.doctor import Check, check_captioner, check_machine, check_splits, examine
     from .arguments_from import parse_training_arguments
     from .data_options import load_split
@@ -57,7 +58,7 @@ def doctor(
         "image_size": image_size,
     }
     # The rest of what `train` reads from such a file, so that one file serves both.
-    own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "attention", "refiner", "metrics"))
+    own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "refiner", "metrics"))
     args, own = parse_training_arguments(context.args, config, own)
     source, adapter = own["dataset"], "dora" if own["dora"] else bool(own["lora"])
     parts = {}
@@ -72,9 +73,9 @@ def doctor(
             lora=adapter,
             quantization=own["quantization"],
             image_size=own["image_size"],
-            attention=own["attention"] or "sdpa",
         )
         yield from check_captioner(captioner, processor, args, parts.get("train"), bool(adapter))
+        yield from check_devices(captioner, processor)
 
     found = examine([check_machine, of_captioner, lambda: check_splits(parts)])
     for check in found:

@@ -54,6 +54,9 @@ def prepare(
     download: Annotated[
         bool, typer.Option("--download", help="The source is a list of captions and URLs: download the images.")
     ] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Download from private addresses, too.")
+    ] = False,
     preview_augment: Annotated[
         str | None,
         typer.Option(help="Also draw what an augmentation (light, standard) does to some pictures and captions."),
@@ -83,7 +86,7 @@ def prepare(
     augmentation = load_augmentation(preview_augment)
     rejections = Rejections()
     if download:
-        sources = [_download(sources, output_dir)]
+        sources = [_download(sources, output_dir, allow_private)]
     records = _load(sources, weight, data_dir, captions_per_image, options, rejections, seed)
     name = " + ".join(Path(source).name or source for source in sources)
     with output.progress(f"Looking at {len(records)} images", len(records)) as advance:
@@ -160,15 +163,16 @@ def _load(
     return mix_records(parts, dict(zip(sources, weights, strict=True)) if weights else None, seed=seed)
 
 
-def _download(sources: list[str], folder: Path) -> str:
+def _download(sources: list[str], folder: Path, allow_private: bool) -> str:
     from ..data.sources.conceptual_captions import download
+    from ..data.sources.http_fetch import FetchLimits
     from ..errors import ConfigurationError
 
     if len(sources) != 1:
         raise ConfigurationError("--download takes one list of captions and URLs.")
     target = folder / "download"
     with output.progress(f"Downloading the images of {sources[0]}") as advance:
-        report = download(sources[0], target, progress=advance)
+        report = download(sources[0], target, limits=FetchLimits(allow_private=allow_private), progress=advance)
     output.note(
         f"{report.downloaded} images downloaded ({report.bytes / 2**20:.1f} MiB), {report.resumed} rows done before, "
         f"{report.failed} failed."

@@ -40,7 +40,6 @@ def train(
         int | None,
         typer.Option(help="Side of the pictures in pixels; positions are interpolated. Default: the model's."),
     ] = None,
-    attention: Annotated[str | None, typer.Option(help="sdpa (the default) or eager.")] = None,
     refiner: Annotated[
         str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ... Default: none.")
     ] = None,
@@ -77,7 +76,6 @@ def train(
         "merge": merge,
         "recipe": recipe,
         "image_size": image_size,
-        "attention": attention,
         "refiner": refiner,
         "metrics": metrics,
     }
@@ -137,7 +135,6 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
             train_set,
             parts["validation"],
             lora=adapter,
-            attention=own["attention"] or "sdpa",
             **loading,
         )
         for line in plan:
@@ -159,7 +156,6 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         merge=bool(own["merge"]),
         tell_plan=True,
         image_size=own["image_size"],
-        attention=own["attention"] or "sdpa",
         refiner=own["refiner"],
         metrics=[name.strip() for name in own["metrics"].split(",")] if own["metrics"] else None,
         resume_from_checkpoint=True if resume else None,

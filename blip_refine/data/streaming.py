@@ -235,7 +235,7 @@ class ShardedCaptionStream(IterableDataset):
         """
         from .sources.columns import ColumnOptions
         from .sources.hub import HubShard, open_dataset
-        from .sources.memory import is_dataset
+        from .undecoded import is_dataset
 
         own = inspect.signature(cls).parameters.keys() - {"shards"}
         settings = {name: options.pop(name) for name in own if name in options}

@@ -7,6 +7,7 @@ would be done in one thread.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,10 +34,10 @@ class DatasetFile(PackedImage):
         Raises:
             ImageDecodeError: It cannot be had.
         """
-        from datasets.utils.file_utils import xopen
+        import fsspec
 
         try:
-            with xopen(self.path, "rb") as file:
+            with fsspec.open(self.path, "rb") as file:
                 return file.read()
         except (OSError, ValueError, KeyError) as error:
             raise ImageDecodeError(f"{self.path!r} cannot be read: {error}.") from error
@@ -46,8 +47,10 @@ class DatasetFile(PackedImage):
 
 
 def is_dataset(images: Any) -> bool:
-    """Whether `images` is a `datasets.Dataset` or `IterableDataset`, or one column of such."""
-    return type(images).__module__.startswith("datasets.")
+    """Whether an object is a `Dataset` or `IterableDataset` of the `datasets` library, splits or a column of one."""
+    library = sys.modules.get("datasets")  # whoever has such an object has imported it
+    names = ("Dataset", "IterableDataset", "DatasetDict", "IterableDatasetDict", "Column", "IterableColumn")
+    return isinstance(images, tuple(getattr(library, name) for name in names if hasattr(library, name)))
 
 
 def rows_undecoded(images: Any) -> Iterator[Any]:
@@ -68,10 +71,13 @@ def rows_undecoded(images: Any) -> Iterator[Any]:
 
 
 def _undecoded(dataset: Any) -> Any:
+    import datasets
+
     features = getattr(dataset, "features", None)
-    if not isinstance(features, Mapping) or getattr(dataset, "_format_type", None) == "custom":
+    transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
+    if not isinstance(features, Mapping) or transformed:
         return dataset
-    names = [name for name, feature in features.items() if type(feature).__name__ == "Image" and feature.decode]
+    names = [name for name, feature in features.items() if isinstance(feature, datasets.Image) and feature.decode]
     if names and hasattr(dataset, "with_format"):
         dataset = dataset.with_format(None)
     for name in names:

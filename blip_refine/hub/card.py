@@ -9,11 +9,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..installation import REPOSITORY, install_command
 from ..jsonlines import atomic_write
 from . import card_tables as tables
 from .facts import METRICS, RunFolder, is_number, read_run_folder
 from .markdown import code, escape, facts_table, table
 from .provenance import STARTER, License, find_base, find_data, inherit_license, is_hub_id, is_local_path, public_name
+from .stock_decoding import stock_decoding
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 
@@ -104,6 +106,10 @@ def render_card(
         title=(model_id or run.path.resolve().name).split("/")[-1],
         name=model_id or ".",
         in_package=model_id == STARTER,
+        stock_name=f"blip_refine/{STARTER}" if model_id == STARTER else model_id or ".",
+        stock=None if run.adapter else stock_decoding(run.facts.get("decoding")),
+        repository=REPOSITORY,
+        install_command=install_command(),
         run=run,
         adapter=bool(run.adapter),
         base=_base_name(run),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import HubError
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 MODEL_FILES = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.jinja", "README.md")
 """What is needed of a model's repository. Never pickled weights."""
@@ -66,8 +71,7 @@ def explained(action: str, repo_id: str) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
-    # Of the HTTP library that this version of the client stands on: httpx, or httpx2.
-    broken = (errors.HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
+    broken: tuple[type[Exception], ...] = (*_connection_errors(), ConnectionError, TimeoutError)
     try:
         yield
     except errors.GatedRepoError as error:
@@ -98,9 +102,14 @@ def explained(action: str, repo_id: str) -> Iterator[None]:
         # How the client wraps what happens to one file of an upload.
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise HubError(_explain_status(action, error.__cause__)) from error
-        if isinstance(error.__cause__, broken):
+        if error.__cause__ is not None and isinstance(error.__cause__, broken):
             raise HubError(_broken(action, error.__cause__)) from error
         raise
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """What the HTTP library raises that the Hub's client has imported: httpx, and from its version 2 on httpx2."""
+    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
 
 
 def _broken(action: str, error: BaseException) -> str:
@@ -110,10 +119,9 @@ def _broken(action: str, error: BaseException) -> str:
     )
 
 
-def _explain_status(action: str, error: object) -> str:
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    said = (getattr(error, "server_message", None) or "").strip().splitlines()
+def _explain_status(action: str, error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    said = (error.server_message or "").strip().splitlines()
     reason = f" ({said[0]})" if said else ""
     if status == 401:
         return f"Could not {action}: you are not logged in, or with a bad token. Run `hf auth login`, or set HF_TOKEN."
@@ -121,7 +129,7 @@ def _explain_status(action: str, error: object) -> str:
         return f"Could not {action}: your token may not write there{reason}. Use one with write permission."
     if status == 409:
         return f"Could not {action}: somebody else changed it at the same time{reason}. Run the same command again."
-    if status is not None and status >= 500:
+    if status >= 500:
         return (
             f"Could not {action}: the Hub answered {status}{reason}. Run the same command again later: what has "
             "arrived is kept."

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainerCallback
 
 from ..errors import ConfigurationError
 from .card import write_model_card
@@ -27,7 +32,7 @@ class HubPushMixin:
     args: Any
     model: Any
     hub_model_id: str | None
-    push_in_progress: Any
+    _publishing: list[Future]
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `Trainer`; what could not be published at the first save is refused before training starts.
@@ -51,6 +56,7 @@ class HubPushMixin:
                     f"push_to_hub needs an adapter whose base others can load; {Path(base).name!r} is a folder of "
                     "this machine. Start from a model of the Hub, or publish later with `blip-refine push --merge`."
                 )
+        self._publishing = []
         if not self.is_world_process_zero():  # type: ignore[attr-defined]
             return
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
@@ -58,10 +64,26 @@ class HubPushMixin:
         with explained(f"publish in {name!r}", name):
             api = HfApi(token=token if token is not None else self.args.hub_token)
             self.hub_model_id = api.create_repo(name, private=private, exist_ok=True).repo_id
-        self.push_in_progress = None
 
-    def create_model_card(self, *_: Any, license: str | None = None, **__: Any) -> None:
-        """Write our model card into the output folder, from what the run has measured so far."""
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write our model card into the output folder, from what the run has measured so far.
+
+        Args:
+            license (`str`, *optional*): The license of the model.
+            language, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args: Taken as in
+                `Trainer`, and not used: what the run has measured says it.
+        """
         if self.is_world_process_zero():  # type: ignore[attr-defined]
             write_model_card(self.args.output_dir, model_id=self.hub_model_id, license=license)
 
@@ -91,11 +113,12 @@ class HubPushMixin:
         token = token if token is not None else self.args.hub_token
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
-        self.save_model(_internal_call=True)  # type: ignore[attr-defined]
+        with self._not_publishing():
+            self.save_model()  # type: ignore[attr-defined]
         self.save_state()  # type: ignore[attr-defined]
         if not self.is_world_process_zero():  # type: ignore[attr-defined]
             return None
-        self._finish_current_push()
+        self.finish_publishing()
         for unknown in ("model_name", "language", "tags", "finetuned_from", "tasks", "dataset_tags", "dataset"):
             # What `Trainer.push_to_hub` takes for its draft of a card; ours is made from the files of the run.
             options.pop(unknown, None)
@@ -113,26 +136,28 @@ class HubPushMixin:
 
         return HfApi().run_as_future(push_captioner, self.args.output_dir, self.hub_model_id, **settings)
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Publish the captioner of a checkpoint in the background, while training goes on."""
+    def publish_checkpoint(self, folder: str | Path) -> None:
+        """Publish the captioner of a checkpoint in the background, while training goes on. One that comes while
+        another is being sent is left out, unless `hub_always_push` is on.
+
+        Args:
+            folder (`str` or `Path`): The checkpoint.
+        """
         from huggingface_hub import HfApi
-        from transformers.utils import PushInProgress
 
         if not self.is_world_process_zero() or self.args.hub_strategy == "end":  # type: ignore[attr-defined]
             return
-        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if busy and not self.args.hub_always_push:
+        self._report_failures()
+        if self._publishing and not self.args.hub_always_push:
             return
-        self._tell_failed_pushes()
         self.callback_handler.on_push_begin(self.args, self.state, self.control)  # type: ignore[attr-defined]
         # The checkpoint may be rotated away before it is sent, so it is laid out (by hard links) right now.
-        folder = tempfile.TemporaryDirectory(prefix="blip-refine-save-")
-        shipment = stage(checkpoint_folder, Path(folder.name) / "staged", model_id=self.hub_model_id)
-        state = self.state  # type: ignore[attr-defined]
-        message = f"Training in progress, step {state.global_step}"
+        staging = tempfile.TemporaryDirectory(prefix="blip-refine-save-")
+        shipment = stage(folder, Path(staging.name) / "staged", model_id=self.hub_model_id)
+        message = f"Training in progress, step {self.state.global_step}"  # type: ignore[attr-defined]
 
         def send() -> None:
-            with folder:
+            with staging:
                 upload(
                     shipment,
                     str(self.hub_model_id),
@@ -141,21 +166,42 @@ class HubPushMixin:
                     token=self.args.hub_token,
                 )
 
-        job = HfApi().run_as_future(send)
-        if busy:
-            self.push_in_progress.jobs.append(job)
-        else:
-            self.push_in_progress = PushInProgress([job])
+        self._publishing.append(HfApi().run_as_future(send))
 
-    def _finish_current_push(self) -> None:
-        super()._finish_current_push()  # type: ignore[misc]
-        self._tell_failed_pushes()
+    def finish_publishing(self) -> None:
+        """Wait until all that is being published is on the Hub."""
+        wait(self._publishing)
+        self._report_failures()
 
-    def _tell_failed_pushes(self) -> None:
+    def _report_failures(self) -> None:
         """A push that failed in the background costs no training, and is not passed over in silence."""
-        jobs = getattr(getattr(self, "push_in_progress", None), "jobs", [])
-        for job in list(jobs):
-            if job.done():
-                jobs.remove(job)
-                if job.exception() is not None:
-                    logger.warning("A checkpoint was not published: %s", job.exception())
+        for job in [job for job in self._publishing if job.done()]:
+            self._publishing.remove(job)
+            if job.exception() is not None:
+                logger.warning("A checkpoint was not published: %s", job.exception())
+
+    @contextmanager
+    def _not_publishing(self) -> Iterator[None]:
+        """For the time of a `with`, `save_model` does not publish by itself."""
+        publishes, self.args.push_to_hub = self.args.push_to_hub, False
+        try:
+            yield
+        finally:
+            self.args.push_to_hub = publishes
+
+
+class PublishSaves(TrainerCallback):
+    """Publishes every checkpoint when it has its name, and waits for the last at the end of training.
+
+    Args:
+        trainer ([`HubPushMixin`]): The trainer that saves.
+    """
+
+    def __init__(self, trainer: HubPushMixin):
+        self.trainer = trainer
+
+    def on_save(self, args, state, control, **_):
+        self.trainer.publish_checkpoint(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+    def on_train_end(self, args, state, control, **_):
+        self.trainer.finish_publishing()

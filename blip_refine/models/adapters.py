@@ -69,7 +69,16 @@ def _keep_trainable_on_cpu(model: nn.Module) -> None:
 
 def attached_parameters(model: nn.Module) -> list[str]:
     """The names of the adapter parameters that are trained; empty where no adapter is attached."""
-    return [name for name, value in model.named_parameters() if "lora_" in name and value.requires_grad]
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    # A tuner layer keeps the layer that it adapts under the name `base_layer`.
+    return [
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        for name, value in module.named_parameters()
+        if value.requires_grad and not name.startswith("base_layer.")
+    ]
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""BLIP-2 and InstructBLIP for captioning with several captions an image: stock weights and files, another `forward`.
+"""BLIP-2 and InstructBLIP for captioning with several captions per image: stock weights and files, another `forward`.
 
 As with BLIP, the classes carry the names of the stock classes, so that what is saved loads anywhere.
 """
@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 import transformers
-from transformers.models.blip_2.modeling_blip_2 import Blip2ForConditionalGenerationModelOutput
 
+from ..errors import ConfigurationError
 from .loss import IGNORED, caption_loss, head_only_at
+from .outputs import CaptionOutput
+from .vision_encoder import encode_images
 
 
 class GroupedCaptions:
@@ -34,32 +36,33 @@ class GroupedCaptions:
         label_smoothing: float = 0.0,
         loss_only: bool = False,
         per_caption: bool = False,
-        **kwargs,
-    ) -> Blip2ForConditionalGenerationModelOutput:
+        qformer_input_ids: torch.Tensor | None = None,
+        qformer_attention_mask: torch.Tensor | None = None,
+    ) -> CaptionOutput:
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`): Each image once.
             input_ids (`torch.Tensor` of shape `(captions, length)`): What the language model reads: image tokens and
                 prompt, and with a decoder-only language model the caption.
             attention_mask (`torch.Tensor` of shape `(captions, length)`, *optional*): 0 on padding.
-            labels (`torch.Tensor` of shape `(captions, length)`, *optional*): -100 where nothing is to be predicted.
-                Aligned with `input_ids` for a decoder-only language model, and the caption alone for another.
+            labels (`torch.Tensor` of shape `(captions, length)`): -100 where nothing is to be predicted. Aligned with
+                `input_ids` for a decoder-only language model, and the caption alone for another.
             caption_counts, image_states, num_items_in_batch, label_smoothing, loss_only, per_caption: As in
                 [`BlipForConditionalGeneration`].
-            kwargs: `qformer_input_ids` and `qformer_attention_mask`, `(images, length)`, for InstructBLIP.
+            qformer_input_ids, qformer_attention_mask (`torch.Tensor` of shape `(images, length)`, *optional*): The
+                prompt as InstructBLIP's Q-Former reads it.
+
+        Returns:
+            [`CaptionOutput`]
+
+        Raises:
+            ConfigurationError: There are no labels. [`generate_captions`] captions images.
         """
-        if caption_counts is None and image_states is None and not (loss_only or per_caption) and not label_smoothing:
-            if labels is None or num_items_in_batch is None:
-                return super().forward(  # type: ignore[misc]
-                    pixel_values=pixel_values,
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    labels=labels,
-                    **kwargs,
-                )
+        if labels is None:
+            raise ConfigurationError("This captioner's `forward` trains and scores: it needs `labels`.")
         if image_states is None:
-            image_states = self.vision_model(pixel_values=pixel_values).last_hidden_state
-        features = self.image_tokens(image_states, **kwargs)
+            image_states = encode_images(self, pixel_values)
+        features = self.image_tokens(image_states, qformer_input_ids, qformer_attention_mask)
         if caption_counts is not None:
             features = features.repeat_interleave(caption_counts.to(features.device), dim=0)
         embeddings = self.get_input_embeddings()(input_ids)
@@ -68,7 +71,7 @@ class GroupedCaptions:
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": attention_mask, "use_cache": False}
         if self.config.use_decoder_only_language_model:
             targets = torch.full_like(labels, IGNORED)
-            targets[:, :-1] = labels[:, 1:]  # type: ignore[index]
+            targets[:, :-1] = labels[:, 1:]
         else:
             targets = labels
             inputs["decoder_input_ids"] = self.language_model.prepare_decoder_input_ids_from_labels(labels)
@@ -87,7 +90,7 @@ class GroupedCaptions:
             label_smoothing=label_smoothing,
             per_caption=per_caption,
         )
-        return Blip2ForConditionalGenerationModelOutput(loss=loss, logits=logits)
+        return CaptionOutput(loss=loss, logits=logits, image_states=image_states)
 
     def image_tokens(
         self: Any,

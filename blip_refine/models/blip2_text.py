@@ -10,6 +10,7 @@ import torch
 from ..errors import ConfigurationError
 from .decoding import DecodedImage, DecodingOptions
 from .loss import IGNORED
+from .vision_encoder import encode_images
 
 
 class LanguageModelText:
@@ -110,11 +111,9 @@ def generate_captions_by_language_model(
             "captions of BLIP-2 or InstructBLIP, raise `num_return_sequences` with 'accurate' or 'creative'."
         )
     text = LanguageModelText(model, processor, options.prompt, max_txt_len=len(options.prompt) + 40)
-    # Not the first parameter: packed 4-bit weights are integers. Convolutions are never packed.
-    patches = model.vision_model.embeddings.patch_embedding.weight
     if image_states is None:
         assert pixel_values is not None
-        image_states = model.vision_model(pixel_values.to(patches.device, patches.dtype)).last_hidden_state
+        image_states = encode_images(model, pixel_values)
     images, device = len(image_states), image_states.device
     ids = torch.tensor([text.beginning] * images, device=device)
     features = model.image_tokens(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,15 @@ from ..errors import BlipRefineError, ConfigurationError, ModelError
 from .adapters import add_lora as add_lora
 from .adapters import count_parameters as count_parameters
 from .adapters import quantization_config
-from .attention import use_attention
-from .families import FAMILIES, attention_of_parts
+from .families import FAMILIES
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
+from .hub_files import hub_has
+from .pickled_weights import with_safetensors
 from .saved_defaults import load_defaults, read_defaults
+from .stock_check import difference_from_stock
+
+logger = logging.getLogger(__name__)
 
 STARTER = "starter"
 
@@ -39,7 +44,6 @@ def load_captioner(
     lora: bool | str | dict[str, Any] | Any = False,
     freeze_vision: bool = False,
     image_size: int | None = None,
-    attention: str = "sdpa",
     dtype: torch.dtype | str | None = "float32",
     quantization: str | None = None,
     device_map: str | dict[str, Any] | None = None,
@@ -57,7 +61,6 @@ def load_captioner(
         image_size (`int`, *optional*): Side of the pictures in pixels, a multiple of the patch size. Where it is not
             what the checkpoint was trained on, the position table is interpolated (bicubic), and model and processor
             are both set to it.
-        attention (`str`, defaults to `"sdpa"`): "sdpa" (fast, same weights, same output) or "eager" (the stock code).
         dtype (`torch.dtype` or `str`, *optional*, defaults to `"float32"`): Of the weights; `None` keeps the file's.
         quantization (`str`, *optional*): "8bit" or "4bit": keep the weights of linear layers in few bits
             (bitsandbytes). They cannot be trained then; with `lora` this is QLoRA.
@@ -82,7 +85,7 @@ def load_captioner(
     if adapter is not None:
         if lora:
             raise ConfigurationError(f"{name_or_path} is a LoRA adapter already; load it without lora=True.")
-        loading = {"image_size": image_size, "attention": attention, "dtype": dtype, "quantization": quantization}
+        loading = {"image_size": image_size, "dtype": dtype, "quantization": quantization}
         loading["device_map"] = device_map
         return _load_adapter(place, adapter, name_or_path, freeze_vision, loading)
     try:
@@ -94,17 +97,15 @@ def load_captioner(
             )
         model_class, processor_class = captioner_class(config.model_type)
         options: dict[str, Any] = {}
-        if config.model_type != "blip":
-            options["attn_implementation"] = attention_of_parts(config, attention)
         if quantization is not None:
             compute = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or "float32")
             options |= {"quantization_config": quantization_config(quantization, compute)}
             options |= {"device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}}
         if device_map is not None:
             options["device_map"] = device_map
-        model = model_class.from_pretrained(
-            place, dtype=dtype or "auto", use_safetensors=_prefers_safetensors(place), **options, **hub
-        )
+        weights = with_safetensors(place, hub)
+        # Never unpickle: a pickled checkpoint can run code when it is loaded.
+        model = model_class.from_pretrained(weights, dtype=dtype or "auto", use_safetensors=True, **options, **hub)
         processor = processor_class.from_pretrained(place, **hub)
     except BlipRefineError:
         raise
@@ -112,11 +113,12 @@ def load_captioner(
         raise ModelError(_damaged(name_or_path, error)) from error
     except (OSError, ValueError) as error:
         raise ModelError(explain_loading_error(name_or_path, error)) from error
-    use_attention(model, attention)
     if image_size is not None:
         resize_image_input(model, processor, image_size)
     check_image_size(model, processor)
     _check_vocabulary(model, processor, name_or_path)
+    if device_map is None and (difference := difference_from_stock(model)):
+        logger.warning(difference)
     if freeze_vision:
         freeze_vision_encoder(model)
     if lora:
@@ -141,21 +143,6 @@ def captioner_class(model_type: str) -> tuple[Any, Any]:
     if model_type == "blip-2":
         return Blip2ForConditionalGeneration, transformers.Blip2Processor
     return InstructBlipForConditionalGeneration, transformers.InstructBlipProcessor
-
-
-def _prefers_safetensors(place: str) -> bool:
-    """Never unpickle: a pickled checkpoint can run code when it is loaded."""
-    if not Path(place).is_dir():
-        return True
-    if list(Path(place).glob("*.safetensors")):
-        return True
-    pickles = sorted(path.name for path in Path(place).glob("*.bin"))
-    if pickles:
-        raise ModelError(
-            f"{place} holds {pickles[0]} and no safetensors. Pickled weights can run code when they are loaded, and "
-            "are refused: convert them once, where you trust them, with `model.save_pretrained(folder)`."
-        )
-    return True
 
 
 def _damaged(name_or_path: str | os.PathLike, error: Exception) -> str:
@@ -264,26 +251,14 @@ def _adapter_from_hub(place: str, hub: dict[str, Any]) -> str | None:
     if Path(place).is_dir():
         return None
     from huggingface_hub import snapshot_download
-    from transformers.utils.hub import cached_file
 
-    quietly = dict.fromkeys(
-        (
-            "_raise_exceptions_for_gated_repo",
-            "_raise_exceptions_for_missing_entries",
-            "_raise_exceptions_for_connection_errors",
-        ),
-        False,
-    )
     try:
-        adapter, whole = (
-            cached_file(place, name, **quietly, **hub) for name in ("adapter_config.json", "config.json")
-        )
+        if hub_has(place, "config.json", hub) or not hub_has(place, "adapter_config.json", hub):
+            return None
+        return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
     except (OSError, ValueError):
         # No such repository, or no name of one: loading the model finds the same and says it plainly.
         return None
-    if adapter is None or whole is not None:
-        return None
-    return snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "vocab.txt"], **hub)
 
 
 def _read_adapter_config(place: str) -> dict[str, Any] | None:

@@ -27,11 +27,12 @@ from transformers import (
 )
 
 from ..errors import ConfigurationError, ModelError
-from .attention import sharing_image_states
+from .families import base_model
 from .graphs import DecodingGraphs
 from .search import BatchSearch, search
 from .search_state import Vocabulary
 from .text_decoder import StepDecoder
+from .vision_encoder import beside, encode_images
 
 
 @dataclass(frozen=True)
@@ -191,19 +192,6 @@ class DecodedImage:
     tokens: tuple[tuple[int, ...], ...]
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The captioner inside `torch.compile`, data-parallel and PEFT wrappers; adapters stay in effect."""
-    while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif hasattr(model, "get_base_model"):
-            model = model.get_base_model()
-        else:
-            return model
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Without dropout and gradients, and for one thread at a time: what is changed in the model for that is put back
@@ -266,15 +254,14 @@ def generate_captions(
             raise ModelError(f"`pixel_values` has the shape (images, channels, height, width), not {shape}.")
         if len(pixel_values) == 0:
             return []
-    captioner = unwrap(model)
+    captioner = base_model(model)
     with evaluating(captioner):
         if not isinstance(captioner, transformers.BlipForConditionalGeneration):
             from .blip2_text import generate_captions_by_language_model
 
             return generate_captions_by_language_model(captioner, processor, pixel_values, options, image_states)
-        with sharing_image_states(captioner):
-            states = encode_images(captioner, pixel_values) if image_states is None else image_states
-            return _generate_shared(captioner, processor, states, options, graphs)
+        states = encode_images(captioner, pixel_values) if image_states is None else image_states
+        return _generate_shared(captioner, processor, states, options, graphs)
 
 
 def _generate_shared(
@@ -294,7 +281,7 @@ def _generate_shared(
             f"({options.max_new_tokens}): lower it or shorten the prompt."
         )
     rows = options.num_beams if options.num_beams > 1 else options.num_return_sequences
-    states = _beside(states, captioner.text_decoder.bert.embeddings.word_embeddings.weight)
+    states = beside(states, captioner.text_decoder.bert.embeddings.word_embeddings.weight)
     vocabulary = Vocabulary(end=config.sep_token_id, pad=config.pad_token_id)
     processors = _processors(processor, options, vocabulary.end, states.device)
     start = torch.tensor(prompt, device=states.device)
@@ -319,35 +306,6 @@ def _generate_shared(
         )
         for captions in found
     ]
-
-
-def encode_images(captioner: Any, pixel_values: torch.Tensor) -> torch.Tensor:
-    """The vision encoder's states of prepared images, on the model's device and in its precision.
-
-    Args:
-        captioner ([`BlipForConditionalGeneration`]): The captioner, unwrapped.
-        pixel_values (`torch.Tensor` of shape `(images, 3, height, width)`): Prepared images.
-
-    Returns:
-        `torch.Tensor` of shape `(images, patches + 1, hidden)`.
-
-    Raises:
-        ModelError: The images have another size than the model's.
-    """
-    size = captioner.config.vision_config.image_size
-    if tuple(pixel_values.shape[1:]) != (3, size, size):
-        raise ModelError(
-            f"The images are {tuple(pixel_values.shape[1:])} (channels, height, width), and the model takes "
-            f"{(3, size, size)}: prepare them with the processor that belongs to it."
-        )
-    weight = captioner.vision_model.embeddings.patch_embedding.weight
-    pixel_values = _beside(pixel_values.to(weight.dtype), weight)
-    return captioner.vision_model(pixel_values=pixel_values).last_hidden_state
-
-
-def _beside(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The tensor where the weight is; as it is for a weight that a device map keeps elsewhere until it is needed."""
-    return tensor if weight.device.type == "meta" else tensor.to(weight.device)
 
 
 def _processors(processor: Any, options: DecodingOptions, end: int, device: torch.device) -> LogitsProcessorList:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..errors import ConfigurationError
@@ -25,8 +27,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         # Any CPU can emulate it, slower than float32. AVX-512 BF16 alone is not enough either: 600 rows through a
         # linear layer of 768 to 3072 and back take 57 ms in float32, 91 ms with that, and 19 ms with AMX (torch 2.13).
-        tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
-        return tiles is not None and bool(tiles())
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer releases of torch
+        return bool(capabilities.get("amx_bf16"))
     return False
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate.utils import extract_model_from_parallel
 from torch import nn
 
 from ..errors import ModelError
@@ -89,16 +90,14 @@ FAMILIES: Mapping[str, CaptionFamily] = {
 
 
 def base_model(model: nn.Module) -> Any:
-    """The captioner inside adapters, `torch.compile` and data-parallel wrappers."""
+    """The captioner inside PEFT, `torch.compile` and data-parallel wrappers; adapters stay in effect."""
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif callable(getattr(model, "get_base_model", None)):
-            model = model.get_base_model()
-        else:
+        inner: Any = extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
+        if callable(getattr(inner, "get_base_model", None)):
+            inner = inner.get_base_model()
+        if inner is model:
             return model
+        model = inner
 
 
 def family_of(model: nn.Module) -> CaptionFamily:
@@ -127,27 +126,3 @@ def text_layers(model: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
     decoder = captioner.language_model.get_decoder()
     layers = getattr(decoder, "layers", None) or decoder.block
     return captioner.language_model.get_input_embeddings(), list(layers)
-
-
-def attention_of_parts(config: Any, attention: str) -> str | dict[str, str]:
-    """What `from_pretrained` of BLIP-2 or InstructBLIP takes as `attn_implementation`.
-
-    Args:
-        config (`PretrainedConfig`): Of the captioner.
-        attention (`str`): "sdpa" or "eager".
-
-    Returns:
-        `str` or `dict`: The Q-Former and T5 of some releases of `transformers` have no fused attention, and refuse the
-        whole model: they are given the stock one there, and the other parts what was asked for.
-    """
-    import transformers
-
-    qformer = {"blip-2": transformers.Blip2QFormerModel, "instructblip": transformers.InstructBlipQFormerModel}
-    parts = {
-        "qformer_config": qformer[config.model_type],
-        "text_config": transformers.MODEL_MAPPING[type(config.text_config)],
-    }
-    without = {name: "eager" for name, part in parts.items() if not part._supports_sdpa}
-    if attention != "sdpa" or not without:
-        return attention
-    return {"": attention, **dict.fromkeys(("vision_config", *parts), attention), **without}

@@ -29,6 +29,7 @@ from ..data.preprocess import ImagePreprocessor
 from ..errors import ConfigurationError, ImageDecodeError
 from ..records import CaptionRecord, ImageInput
 from .families import base_model
+from .vision_encoder import encode_images
 
 SHARD_IMAGES = 512
 FEATURE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -140,7 +141,7 @@ class VisionFeatures:
                 pictures = {key: picture for key, record in batch if (picture := _decode(record.image)) is not None}
                 if pictures:
                     held_keys += pictures
-                    held_states.append(self._encode(encoder, list(pictures.values())))
+                    held_states.append(self._encode(list(pictures.values())))
                 if len(held_keys) >= SHARD_IMAGES:
                     self._write(held_keys, torch.cat(held_states))
                     held_keys, held_states = [], []
@@ -152,14 +153,12 @@ class VisionFeatures:
                 self._write(held_keys, torch.cat(held_states))
         return {image_id: key for image_id, key in keys.items() if key in self._places}
 
-    def _encode(self, encoder: Any, pictures: list[Any]) -> torch.Tensor:
+    def _encode(self, pictures: list[Any]) -> torch.Tensor:
         if self._preprocess is not None:
             pixels = torch.from_numpy(self._preprocess(pictures))
         else:
             pixels = self.processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-        weight = encoder.embeddings.patch_embedding.weight
-        states = encoder(pixel_values=pixels.to(weight.device, weight.dtype)).last_hidden_state
-        return states.to("cpu", self.dtype)
+        return encode_images(base_model(self.model), pixels).to("cpu", self.dtype)
 
     def __getitem__(self, key: str) -> torch.Tensor:
         """The states of an image, `(patches + 1, hidden)`, read from the mapped file."""

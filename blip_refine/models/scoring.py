@@ -20,8 +20,10 @@ import transformers
 from torch import nn
 
 from ..errors import ConfigurationError, ModelError
-from .attention import sharing_image_states
-from .decoding import encode_images, evaluating, prompt_tokens, unwrap
+from .decoding import evaluating, prompt_tokens
+from .families import base_model
+from .text_decoder import TextDecoder
+from .vision_encoder import encode_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def score_texts(
         ConfigurationError: Texts and images do not belong together, or a text is too long or does not begin with
             `prompt`.
     """
-    captioner = unwrap(model)
+    captioner = base_model(model)
     if len(texts) != len(pixel_values):
         raise ConfigurationError(f"There are {len(pixel_values)} images and texts for {len(texts)}.")
     if any(isinstance(of_image, str) for of_image in texts):
@@ -91,7 +93,7 @@ def score_texts(
         return _score_by_language_model(captioner, processor, pixel_values, texts, prompt, without_image, batch_size)
     start = [captioner.config.text_config.bos_token_id, *prompt_tokens(processor, prompt)]
     rows = [_tokens(captioner, processor, of_image, start) for of_image in texts]
-    with evaluating(captioner), sharing_image_states(captioner):
+    with evaluating(captioner):
         states = encode_images(captioner, pixel_values) if any(rows) else pixel_values
         given = _log_probs(captioner, states, rows, len(start), batch_size)
         without: list[list[float]] | None = None
@@ -123,7 +125,7 @@ def score_without_image(
     Returns:
         `list[TextScore]`: n scores; `log_prob` is the one without an image.
     """
-    captioner = unwrap(model)
+    captioner = base_model(model)
     if not _is_blip(captioner):
         empty = _empty_image(captioner)
         (scores,) = _score_by_language_model(captioner, processor, empty, [texts], prompt, False, batch_size)
@@ -132,7 +134,7 @@ def score_without_image(
     rows = _tokens(captioner, processor, texts, start)
     if not rows:
         return []
-    with evaluating(captioner), sharing_image_states(captioner):
+    with evaluating(captioner):
         found = _log_probs(captioner, _no_image(captioner), [rows], len(start), batch_size)[0]
     return [TextScore(value, len(tokens) - len(start), value) for value, tokens in zip(found, rows, strict=True)]
 
@@ -236,13 +238,12 @@ def _score_rows(captioner: Any, states: torch.Tensor, rows: Sequence[list[int]],
     tokens = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     # Padding stands on the right, where no earlier token can see it.
-    hidden = captioner.text_decoder.bert(
-        input_ids=tokens[:, :-1], encoder_hidden_states=states, use_cache=False, is_decoder=True
-    ).last_hidden_state[:, given - 1 :]
+    decoder = TextDecoder(captioner)
+    hidden = decoder.read(tokens[:, :-1], states)[:, given - 1 :]
     targets = tokens[:, given:]
     wanted = torch.arange(given, longest, device=device)[None] < lengths[:, None]
     # The vocabulary is the widest tensor: logits are made only where a token is scored.
-    losses = F.cross_entropy(captioner.text_decoder.cls(hidden[wanted]).float(), targets[wanted], reduction="none")
+    losses = F.cross_entropy(decoder.logits(hidden[wanted]).float(), targets[wanted], reduction="none")
     sums = torch.zeros(targets.shape, device=device)
     sums[wanted] = -losses
     return sums.sum(1).tolist()

@@ -26,7 +26,7 @@ class InstructRefiner(PromptedRefiner):
     """Asks a local chat model: batched, padded on the left, greedy unless told otherwise. Loaded when first needed.
 
     Args:
-        model (`str`): A folder, a Hub id, or a `.gguf` file (`pip install 'blip_refine[gguf]'`).
+        model (`str`): A folder, a Hub id, or a `.gguf` file (extra `gguf`).
         prompt (`str`, `os.PathLike` or `PromptTemplate`, defaults to `"correct"`): `"correct"` (grammar, small
             changes), `"fuse"` (several candidates into one), `"refine"`, or a path.
         variables, style, guards, strict, cache, retries: As in [`PromptedRefiner`].
@@ -35,7 +35,7 @@ class InstructRefiner(PromptedRefiner):
             draft of the batch and 16 more.
         device (`str`, *optional*): Defaults to CUDA where there is one, then MPS, then the CPU.
         dtype (`str`, *optional*): `"float32"`, `"bfloat16"`, ...; defaults to what the checkpoint was saved in.
-        quantization (`str`, *optional*): `"4bit"` or `"8bit"` (`pip install 'blip_refine[quant]'`).
+        quantization (`str`, *optional*): `"4bit"` or `"8bit"` (extra `quant`).
         generation (`Mapping[str, Any]`, *optional*): More options of `generate`, such as `{"do_sample": True,
             "temperature": 0.7}`. With sampling, `seed` makes a run repeatable.
         seed (`int`, defaults to 0): What sampling is seeded with, before every batch.

@@ -29,7 +29,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 class OpenAIRefiner(PromptedRefiner):
-    """Asks a server, many requests at a time (`pip install 'blip_refine[openai]'`).
+    """Asks a server, many requests at a time (extra `openai`).
 
     Args:
         model (`str`): The model's name, as the server knows it.

@@ -32,7 +32,7 @@ class RulesRefiner(Refiner):
         final_stop (`bool` or `"style"`, *optional*, defaults to `"style"`): Whether the caption ends with a full stop;
             `None` leaves that as it is, `"style"` does what is usual where the caption is to stand.
         grammar (`bool`, defaults to `False`): Also put right what the grammar checker Harper finds and is sure of
-            (`pip install 'blip_refine[grammar]'`). English only.
+            (extra `grammar`). English only.
         guards (`Guards`, `str` or `bool`, *optional*): As in [`Refiner`]; none by default: rules make nothing up.
     """
 

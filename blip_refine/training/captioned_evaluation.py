@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import nn
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
@@ -23,40 +23,12 @@ from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_prediction
 from ..metrics import ALL_METRICS, corpus_sacrebleu, score_captions
 from ..models.families import base_model
 from ..models.prompted import generate_with_prompts
+from ..models.vision_encoder import encode_images
+from .dividing import is_divided, whole_weights
 from .samples import write_samples
 
 TRAINING_METRICS = ("CIDEr",)
 """Scored at every evaluation beside sacreBLEU: native and fast. The others wait for `evaluate_coco`."""
-
-
-@contextmanager
-def whole_weights(model: nn.Module) -> Iterator[None]:
-    """For the time of a `with`, each process has all the weights of a model that FSDP (version 2) has divided.
-
-    Decoding takes another number of steps in each process, and gathering weights at each of them would leave the
-    processes waiting for one another. Nothing is done to a model that is not divided.
-
-    Args:
-        model (`nn.Module`): The captioner, as it is trained.
-    """
-    try:
-        from torch.distributed.fsdp import FSDPModule
-    except ImportError:  # a release of torch without version 2
-        yield
-        return
-    divided = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    if divided:
-        # Otherwise the first part that is called on its own would take itself for the root.
-        divided[0]._get_fsdp_state()._lazy_init()
-    for module in divided:
-        module.set_reshard_after_forward(False, recurse=False)
-        module.unshard()
-    try:
-        yield
-    finally:
-        for module in divided:
-            module.set_reshard_after_forward(True, recurse=False)
-            module.reshard()
 
 
 class EvaluatingTrainer(Seq2SeqTrainer):
@@ -101,12 +73,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         dataset = dataloader.dataset
         # Not `prediction_loss_only`: the Trainer asks for it wherever no `compute_metrics` was given.
         generate = self.args.predict_with_generate and not self.args.prediction_loss_only
-        model = self._wrap_model(self.model, training=False)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded and len(self.accelerator._models) == 0 and model is self.model:
-            # Only where weights are divided. A model prepared for evaluation is not wrapped for data-parallel training
-            # any more: after `evaluate()`, `train()` would leave each process with the gradient of its own images.
-            model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        model = self._evaluated_model()
         was_training = model.training
         model.eval()
         self.callback_handler.eval_dataloader = dataloader
@@ -115,7 +82,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         with whole_weights(model):
             for batch in dataloader:
                 prompts = batch.get("prompts")
-                batch = self._prepare_inputs(batch)
+                batch = send_to_device(batch, self.args.device)
                 indices = batch["indices"].tolist()
                 inputs = self._model_inputs(batch)
                 if not indices:
@@ -159,6 +126,16 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         return EvalLoopOutput(
             predictions=captions if generate else None, label_ids=references, metrics=named, num_samples=len(order)
         )
+
+    def _evaluated_model(self) -> nn.Module:
+        """The model as it is evaluated: whole, or as training has divided it."""
+        if self.is_deepspeed_enabled:
+            return self.model_wrapped
+        # A model prepared for evaluation is not wrapped for data-parallel training any more: after `evaluate()`,
+        # `train()` would leave each process with the gradient of its own images. So nothing is prepared here.
+        if self.is_fsdp_enabled and not is_divided(self.model):
+            self.model.to(self.args.device)  # where the Trainer leaves that to the wrapping
+        return self.model
 
     @property
     def _training_metrics(self) -> tuple[str, ...]:
@@ -210,7 +187,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         states = inputs.pop("image_states", None)
         pixels = inputs.pop("pixel_values", None)
         if states is None:
-            states = captioner.vision_model(pixel_values=pixels.to(weight.dtype)).last_hidden_state
+            states = encode_images(captioner, pixels)
         return states.to(weight.device, weight.dtype)
 
     def _new_text(self, image) -> str:

@@ -147,7 +147,11 @@ def discard_incomplete(run: str | os.PathLike) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return  # Windows opens no folder.
+    # Windows writes to the disk only what is open for writing.
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

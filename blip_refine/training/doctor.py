@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 
 from ..data.collator import IGNORED
 from ..data.dataset import BlipCaptionDataset
@@ -20,6 +21,7 @@ from ..models.captioner import count_parameters
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
 from ..models.saved_defaults import saved_defaults
+from ..models.stock_check import difference_from_stock
 from .arguments import CaptionTrainingArguments
 from .loading import make_collator, make_ready
 from .memory import GIB, advise_on_memory, total_memory
@@ -75,6 +77,10 @@ def check_captioner(
     """
     captioner = base_model(model)
     yield Check("family", "ok", family_of(model).title)
+    if captioner.config.model_type == "blip":
+        difference = difference_from_stock(model, vision=True)
+        same = f"image states and words are those of transformers {transformers.__version__}"
+        yield Check("stock modules", "error" if difference else "ok", difference or same)
     yield _check_prompt(model, args)
     try:
         make_ready(model, processor, args)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import resource
 import sys
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -110,6 +109,10 @@ def peak_memory() -> int:
     """The most bytes used so far: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows, where psutil knows the peak
+        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024
@@ -119,7 +122,7 @@ def total_memory() -> int:
     """The bytes that there are: of the GPU where there is one, else of this machine."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().total
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from ..data.images import load_image
 from ..errors import ImageDecodeError
@@ -90,13 +91,17 @@ def _plain(text: str) -> str:
 
 def _send(callback: Any, sheet: Image.Image, table: str, step: int) -> None:
     """Hand the samples to the tracker that a callback of `transformers` speaks to; other callbacks are none."""
-    kind = type(callback).__name__
-    if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:
+    if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
         import numpy as np
 
         callback.tb_writer.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
         callback.tb_writer.add_text("captions", table, step)
-    elif kind == "WandbCallback" and getattr(getattr(callback, "_wandb", None), "run", None) is not None:
-        callback._wandb.log({"samples": callback._wandb.Image(sheet, caption=table), "train/global_step": step})
-    elif kind == "TrackioCallback" and getattr(callback, "_trackio", None) is not None:
-        callback._trackio.log({"samples": callback._trackio.Image(sheet, caption=table), "train/global_step": step})
+    elif isinstance(callback, WandbCallback):
+        import wandb
+
+        if wandb.run is not None:
+            wandb.run.log({"samples": wandb.Image(sheet, caption=table), "train/global_step": step})
+    elif isinstance(callback, TrackioCallback):
+        import trackio
+
+        trackio.log({"samples": trackio.Image(sheet, caption=table), "train/global_step": step})

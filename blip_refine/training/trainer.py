@@ -15,7 +15,7 @@ from ..data.leakage import ensure_no_overlap, images_seen
 from ..data.preprocess import ImagePreprocessor
 from ..data.streaming import ShardedCaptionStream
 from ..errors import BlipRefineError, ConfigurationError, DataError
-from ..hub.trainer import HubPushMixin
+from ..hub.trainer import HubPushMixin, PublishSaves
 from ..models.captioner import base_model
 from ..models.saved_defaults import set_defaults
 from .arguments import CaptionTrainingArguments
@@ -23,10 +23,11 @@ from .base_comparison import ComparingTrainer
 from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
+from .dividing import divide
 from .loading import LoadingTrainer, augmented, check_prompts, make_collator, make_ready, prompted
 from .memory import advise_on_memory, is_out_of_memory
 from .optimization import set_learning_rates
-from .saving import SavingTrainer
+from .saving import SavingTrainer, tied_weights_are_not_missing
 from .throughput import Throughput
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         )
         # What a checkpoint was trained on before it came here, it has seen too.
         self._seen_before = training_fingerprint(
-            getattr(base_model(model).config, "_name_or_path", None), getattr(model, "adapter_folder", None)
+            getattr(base_model(model).config, "name_or_path", None), getattr(model, "adapter_folder", None)
         )
         self.overlap: list[Any] = []
         if eval_dataset is not None:
@@ -120,6 +121,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        if args.push_to_hub:
+            self.add_callback(PublishSaves(self))
         # It would take the labels out of the batch and smooth over every position; the model does it right.
         self.label_smoother = None
         self._check_metric()
@@ -128,7 +131,6 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         self.unreadable: dict[str, str] = {}
         self.sacrebleu_signature: str | None = None
         self._throughput = Throughput()
-        self._saving = False
         self._features: dict[int, FeatureDataset] = {}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options):
@@ -153,7 +155,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         set_defaults(self.model, self.args.decoding, self.args.prompt_template)
         self._throughput = Throughput()
         try:
-            return super().train(resume_from_checkpoint=checkpoint, **options)
+            with tied_weights_are_not_missing(self.model):
+                return super().train(resume_from_checkpoint=checkpoint, **options)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, BlipRefineError) or not is_out_of_memory(error):
                 raise
@@ -166,6 +169,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
 
     def create_optimizer(self, model=None):
         """As in `Trainer`, with the learning rates of `vision_learning_rate` and `layer_lr_decay`."""
+        # The optimizer is to hold the parts of this process.
+        divide(model or self.model, getattr(self.accelerator.state, "fsdp_plugin", None))
         given = self.optimizer is not None
         optimizer = super().create_optimizer(model) if model is not None else super().create_optimizer()
         args = self.args

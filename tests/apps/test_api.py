@@ -34,25 +34,35 @@ def jpeg(number: int) -> bytes:
 
 
 class Running:
-    def __init__(self, pipeline, limits=LIMITS, port=0):
+    def __init__(self, pipeline, limits=LIMITS):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         app = create_api(pipeline, limits)
-        self.server = make_server(app, port=self.port, header_timeout=limits.header_timeout)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.server = make_server(
+            app, port=self.port, header_timeout=limits.header_timeout, max_connections=limits.max_connections
+        )
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self):
         self.thread.start()
         while not self.server.started:
+            assert self.thread.is_alive(), self.error
             time.sleep(0.01)
         return self
 
     def __exit__(self, *exception):
         self.server.should_exit = True
         self.thread.join(20)
-        assert not self.thread.is_alive()
+        assert not self.thread.is_alive() and self.error is None
+
+    def _run(self):
+        try:
+            self.server.run()
+        except BaseException as error:
+            self.error = error
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +192,51 @@ def test_slow_clients_are_let_go_and_others_do_not_notice(endpoint, photos, expe
         with connection:
             assert connection.recv(100).startswith(answer)
     assert time.monotonic() - started < 8
+
+
+def test_a_connection_serves_many_requests_and_is_closed_when_no_more_come(endpoint, photos, expected):
+    head = HEAD + f"Content-Type: image/jpeg\r\nContent-Length: {len(photos[0])}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as connection:
+        for turn in (1, 1, 2):  # the last time two requests at once, one behind the other
+            connection.sendall(turn * (head + photos[0]))
+            heard = b""
+            while heard.count(b"HTTP/1.1 200") < turn or not heard.endswith(b"}"):
+                part = connection.recv(65536)
+                assert part, "the server hung up on a client that asks"
+                heard += part
+            assert heard.count(b'"caption":"' + expected[0].encode()) == turn
+            time.sleep(0.7)  # all requests together take longer than the headers of one may
+        answered = time.monotonic()
+        connection.sendall(HEAD + b"X-Slow: ")
+        assert connection.recv(100) == b""
+        assert time.monotonic() - answered < 2
+
+
+def test_connections_beyond_the_most_are_closed_and_the_others_served(pipeline, photos, expected):
+    limits = ApiLimits(max_connections=3, header_timeout=30)
+    with Running(pipeline, limits) as running:
+        address = ("127.0.0.1", running.port)
+        kept = [socket.create_connection(address, timeout=10) for _ in range(2)]
+        assert send(running, photos[0]).json()["caption"] == expected[0]
+        kept.append(socket.create_connection(address, timeout=10))
+        for _ in range(5):
+            with socket.create_connection(address, timeout=10) as refused, pytest.raises(ConnectionError):
+                refused.sendall(HEAD)
+                refused.recv(1) or _hung_up()
+        kept.pop().close()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                assert send(running, photos[1]).json()["caption"] == expected[1]
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "a connection that was closed is still counted"
+        for connection in kept:
+            connection.close()
+
+
+def _hung_up():
+    raise ConnectionResetError
 
 
 class Held:

@@ -177,13 +177,13 @@ def test_a_password_is_asked_for(browser):
     url = launch_app(page, password="correct horse", block=False)
     try:
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{url}config")
+            urllib.request.urlopen(f"{url}config", timeout=60)
         assert refused.value.code == 401
         for password, status in (("wrong", 400), ("correct horse", 200)):
             data = f"username=anyone&password={password.replace(' ', '+')}".encode()
             request = urllib.request.Request(f"{url}login", data)
             try:
-                answered = urllib.request.urlopen(request).status
+                answered = urllib.request.urlopen(request, timeout=60).status
             except urllib.error.HTTPError as error:
                 answered = error.code
             assert answered == status

@@ -46,6 +46,7 @@ def start_server(run: Path, port: int, *options: str) -> subprocess.Popen:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return server
         time.sleep(0.2)
+    server.kill()
     raise AssertionError("the server did not come up")
 
 
@@ -107,6 +108,7 @@ class KeyboardRater:
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_ten_pictures_by_keyboard_with_the_server_killed_between(tmp_path, browser, screenshots):
     from selenium.webdriver.common.keys import Keys
 

@@ -97,6 +97,7 @@ def run_job(monkeypatch, caplog):
     return run
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_a_job_that_is_stopped_and_started_again(container, run_job, monkeypatch):
     def missing(*_):
@@ -110,7 +111,7 @@ def test_a_job_that_is_stopped_and_started_again(container, run_job, monkeypatch
         assert time.monotonic() < end, "no checkpoint came"
         time.sleep(0.02)
     job.send_signal(signal.SIGKILL)
-    job.wait()
+    job.wait(30)
     done = int(last_whole_checkpoint(container / "checkpoints").name.removeprefix("checkpoint-"))
     assert not (container / "model").exists()
     # The copy to S3 was cut in the middle of the next one.
@@ -220,7 +221,7 @@ def endpoint():
     with Endpoint(str(STARTER), "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
-        server.loader.join()
+        server.loader.join(120)
         assert server.failure is None
         yield server
         server.shutdown()
@@ -243,7 +244,7 @@ def test_ping(endpoint):
 def test_ping_before_the_model_and_without_one(tmp_path):
     with Endpoint(str(tmp_path), "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        server.loader.join()
+        server.loader.join(120)
         assert server.failure is not None and call(server, "GET", "/ping")[0] == 503
         server.shutdown()
 

@@ -29,13 +29,13 @@ def test_it_serves_until_ctrl_c():
         line = next(line for line in page.stdout if line.startswith("Page: "))
         url = line.split()[1]
         assert url.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(url) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.status == 200 and b"gradio" in answer.read().lower()
         page.send_signal(signal.SIGINT)
         assert page.wait(30) in (0, 130)
     finally:
         page.kill()
-        page.wait()
+        page.wait(30)
         page.stdout.close()
 
 
@@ -55,7 +55,7 @@ def test_the_endpoint_for_programs():
         end = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
                     assert answer.status == 200
                 break
             except urllib.error.URLError:
@@ -67,14 +67,14 @@ def test_the_endpoint_for_programs():
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/caption", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             caption = json.loads(answer.read())
         assert caption["caption"].endswith(".") and caption["refined"] is True
         endpoint.send_signal(signal.SIGINT)
         assert endpoint.wait(30) in (0, 130, -signal.SIGINT)
     finally:
         endpoint.kill()
-        endpoint.wait()
+        endpoint.wait(30)
         endpoint.stdout.close()
 
 

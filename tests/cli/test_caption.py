@@ -303,20 +303,28 @@ def test_a_dry_run_knows_tables_and_what_a_killed_run_left(photos, tmp_path, cap
 
 @contextmanager
 def signalled(number: int, when):
-    """This process gets a signal as soon as `when()` is true."""
+    """This process gets a signal as soon as `when()` is true, and none once the block has ended: the handler is gone
+    by then, and the signal would end whatever test runs."""
+    over, before = threading.Event(), signal.getsignal(number)
 
     def send():
         deadline = time.monotonic() + 60
-        while not when() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(os.getpid(), number)
+        while not when():
+            if over.wait(0.005) or time.monotonic() > deadline:
+                return
+        if not over.is_set() and signal.getsignal(number) is not before:
+            os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=send)
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
 
 
+@pytest.mark.posix
 def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tmp_path, capsys):
     for number in range(6, 60):
         make_scene("everyday", "test", number).image.save(photos / f"{number}.jpg")
@@ -327,6 +335,7 @@ def test_what_a_scheduler_sends_before_it_kills_ends_the_run_in_order(photos, tm
     assert 2 <= len(list(read_captions(table))) < 60 and not journal.exists()
 
 
+@pytest.mark.posix
 def test_waiting_for_a_list_that_does_not_end_is_ended_and_what_it_named_is_captioned(photos, tmp_path, monkeypatch):
     output = tmp_path / "listed.jsonl"
     reading, writing = os.pipe()
@@ -345,6 +354,7 @@ def test_waiting_for_a_list_that_does_not_end_is_ended_and_what_it_named_is_capt
     assert len(list(read_jsonl(output))) == 3
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     for number in range(6, 60):
@@ -355,7 +365,7 @@ def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     while process.poll() is None and (not output.exists() or output.read_bytes().count(b"\n") < 4):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=30)
     data = output.read_bytes()
     assert data.endswith(b"\n") and all(json.loads(line)["caption"] for line in data.splitlines())
     assert data.count(b"\n") % 2 == 0 and 4 <= data.count(b"\n") < 60
@@ -367,6 +377,7 @@ def test_kill_nine_loses_the_batch_in_flight_at_most(photos, tmp_path):
     assert len(names) == len(set(names)) == 60
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(photos, tmp_path):
     for number in range(6, 80):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -16,8 +18,8 @@ from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.errors import ConfigurationError
 from blip_refine.metrics import java
 from blip_refine.models.adapters import add_lora
-from blip_refine.models.captioner import resize_image_input
-from blip_refine.training import doctor
+from blip_refine.models.captioner import load_captioner, resize_image_input
+from blip_refine.training import device_check, doctor
 
 from ..conftest import STARTER
 from ..training.test_trainer import arguments, scenes
@@ -199,6 +201,65 @@ def test_memory_that_is_not_there(tiny_captioner, monkeypatch):
     monkeypatch.setattr(doctor, "total_memory", lambda: 1_000_000)
     found = of_captioner(model, processor, per_device_train_batch_size=8)["memory"]
     assert found.status == "warning" and "--per-device-train-batch-size 4" in found.message
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return load_captioner("starter")
+
+
+def test_a_device_that_captions_as_the_cpu_does(starter):
+    found = device_check.compare_devices(*starter, "cpu", "cpu")
+    assert found.status == "ok"
+    assert len(re.search(r"'(.*)'", found.message)[1].split()) > 3, "a caption of some words was compared"
+
+
+@pytest.mark.parametrize("part", ["vision_model.post_layernorm.weight", "text_decoder.cls.predictions.bias"])
+def test_a_device_that_computes_wrongly(starter, part):
+    model, processor = starter
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.get_parameter(part).copy_(5 * torch.randn(broken.get_parameter(part).shape).abs())
+    found = device_check.compare_devices(model, processor, "cpu", "cpu", model_on_device=broken)
+    assert found.status == "error" and "computes wrongly with torch" in found.message
+    first, second = re.findall(r"as '([^']*)'", found.message)
+    assert first != second
+    assert device_check.compare_devices(model, processor, "cpu", "cpu").status == "ok", "the model is as it was"
+
+
+def test_a_device_that_cannot_run_it_and_a_model_that_cannot_be_moved(starter):
+    model, processor = starter
+    found = device_check.compare_devices(model, processor, "cpu", "meta")
+    assert found.status == "error" and found.message.startswith("meta cannot caption a picture: ")
+
+    class Fixed(torch.nn.Module):
+        def to(self, *_):
+            raise ValueError("`.to` is not supported for `4-bit` models.\nMore.")
+
+    found = device_check.compare_devices(Fixed(), processor, "cpu", "cpu")
+    assert (found.status, found.message) == (
+        "warning",
+        "not compared with cpu: `.to` is not supported for `4-bit` models.",
+    )
+
+
+def test_doctor_compares_mps_where_there_is_one(starter, monkeypatch):
+    asked = []
+
+    def compare(model, processor, reference, device):
+        asked.append((reference, device))
+        return doctor.Check(device_check.NAME, "error", "mps captions otherwise")
+
+    monkeypatch.setattr(device_check, "compare_devices", compare)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert list(device_check.check_devices(*starter)) == []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert [one.status for one in device_check.check_devices(*starter)] == ["error"] and asked == [("cpu", "mps")]
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs MPS")
+def test_mps_captions_as_the_cpu_does(starter):
+    assert device_check.compare_devices(*starter, "cpu", "mps").status == "ok"
 
 
 def test_java_and_the_device(monkeypatch):

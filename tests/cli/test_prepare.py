@@ -95,7 +95,10 @@ def test_a_list_of_urls_is_downloaded(tmp_path, capsys):
     with ImageServer() as server:
         rows = [f"a photo with number {n}\t{server.url}/ok/{n}.jpg" for n in range(4)]
         (tmp_path / "list.tsv").write_text("\n".join([*rows, f"a lost photo\t{server.url}/status/404"]) + "\n")
-        code, said, err = run(capsys, "prepare", tmp_path / "list.tsv", "--download", "-o", tmp_path / "out", "--json")
+        arguments = ("prepare", tmp_path / "list.tsv", "--download", "-o", tmp_path / "out", "--json")
+        _, _, err = run(capsys, *arguments)
+        assert "private address: 5" in err and not server.requests
+        code, said, err = run(capsys, *arguments, "--allow-private")
     assert code == 0 and json.loads(said)["images"] == 4
     assert json.loads(said)["rejected"] == {"download failed: not found": 1} and "4 images downloaded" in err
 

@@ -143,6 +143,7 @@ def command(path, output, model, *arguments):
     ]
 
 
+@pytest.mark.posix
 def test_a_run_goes_on_after_kill_9_and_pays_nothing_twice(tmp_path):
     path, output = tmp_path / "captions.jsonl", tmp_path / "refined.jsonl"
     write_jsonl(path, [{"image_id": str(k), "caption": f"a man number {k // 2} on a beach"} for k in range(240)])
@@ -160,7 +161,7 @@ def test_a_run_goes_on_after_kill_9_and_pays_nothing_twice(tmp_path):
         while len(model.calls) < 50 and time.monotonic() < deadline:
             time.sleep(0.02)
         first.send_signal(signal.SIGKILL)
-        printed = "".join(first.communicate())
+        printed = "".join(first.communicate(timeout=60))
         assert first.returncode == -signal.SIGKILL and not output.exists()
         connection = sqlite3.connect(cache)
         known = {key for (key,) in connection.execute("SELECT key FROM answers")}

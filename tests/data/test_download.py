@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from blip_refine.data.http_bounds import FetchError
+from blip_refine.data.http import FetchError
 from blip_refine.data.images import load_image
 from blip_refine.data.rejections import Rejections
 from blip_refine.data.sources import load_source
@@ -26,7 +26,7 @@ def server():
         yield running
 
 
-QUICK = FetchLimits(timeout=1.0, max_bytes=200_000)
+QUICK = FetchLimits(timeout=1.0, max_bytes=200_000, allow_private=True)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,15 @@ def test_images_are_kept_by_their_content(server, tmp_path):
         "a",
         "b",
     }
+
+
+def test_private_addresses_are_refused_until_they_are_allowed(server, tmp_path):
+    rows = [(f"{server.url}/ok/1.jpg", "a")]
+    refused = download_images(rows, tmp_path, limits=FetchLimits(timeout=1.0), retries=3)
+    assert refused.failures == {"private address": 1} and not server.requests
+    again = download_images(rows, tmp_path, limits=FetchLimits(timeout=1.0))
+    assert (again.resumed, again.failed) == (1, 0), "it will not change by itself"
+    assert download_images(rows, tmp_path, limits=QUICK).downloaded == 1
 
 
 def test_numbers_that_cannot_be_are_refused(tmp_path):

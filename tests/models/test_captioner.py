@@ -12,7 +12,6 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BlipProcessor
 
 from blip_refine.errors import ConfigurationError, ModelError
-from blip_refine.models.attention import use_attention
 from blip_refine.models.captioner import (
     add_lora,
     count_parameters,
@@ -22,6 +21,7 @@ from blip_refine.models.captioner import (
     resolve_checkpoint,
 )
 from blip_refine.models.decoding import generate_captions
+from blip_refine.models.vision_encoder import encode_images
 from blip_refine.pipeline import CaptionPipeline
 
 PIXELS = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
@@ -49,8 +49,6 @@ def test_what_is_saved_loads_in_stock_transformers_with_equal_logits(checkpoint,
     assert json.loads((checkpoint / "config.json").read_text())["architectures"] == ["BlipForConditionalGeneration"]
     assert set(stock.state_dict()) == set(ours.state_dict())
     torch.testing.assert_close(logits(ours), logits(stock), atol=1e-5, rtol=1e-5)
-    use_attention(ours, "eager")
-    assert torch.equal(logits(ours), logits(stock))
 
 
 def test_the_starter_loads_in_stock_transformers_with_equal_logits():
@@ -106,7 +104,7 @@ def test_image_size_can_be_changed_knowingly(checkpoint):
     model, processor = load_captioner(checkpoint, image_size=64)
     assert model.config.vision_config.image_size == 64
     assert processor.image_processor.size["height"] == 64
-    assert model.vision_model(pixel_values=torch.zeros(1, 3, 64, 64)).last_hidden_state.shape[1] == 17
+    assert encode_images(model, torch.zeros(1, 3, 64, 64)).shape[1] == 17
     same, same_processor = load_captioner(checkpoint)
     before = logits(same)
     resize_image_input(same, same_processor, 32)
@@ -164,13 +162,6 @@ def test_lora_can_be_changed(checkpoint):
     attached = [name for name, _ in model.named_parameters() if "lora_A" in name]
     assert attached and all(".query." in name for name in attached)
     assert add_lora(load_captioner(checkpoint)[0], True).peft_config["default"].r == 16
-
-
-def test_pickled_weights_are_refused(checkpoint):
-    (checkpoint / "model.safetensors").unlink()
-    (checkpoint / "pytorch_model.bin").write_bytes(b"not loaded")
-    with pytest.raises(ModelError, match="pytorch_model.bin and no safetensors"):
-        load_captioner(checkpoint)
 
 
 def test_missing_things_are_said_plainly(checkpoint, tmp_path):

@@ -9,7 +9,6 @@ import transformers
 
 from blip_refine.data.sources.scenes import make_scene
 from blip_refine.errors import ConfigurationError, ModelError
-from blip_refine.models.attention import use_attention
 from blip_refine.models.blip2_text import LanguageModelText
 from blip_refine.models.decoding import DecodingOptions, generate_captions
 from blip_refine.models.scoring import score_texts, score_without_image
@@ -23,7 +22,6 @@ PIXELS = torch.linspace(-1, 1, 3 * 3 * 32 * 32).reshape(3, 3, 32, 32)
 def test_scores_are_the_stock_loss_times_its_tokens(tiny_captioner):
     model, processor = tiny_captioner()
     scores = score_texts(model, processor, PIXELS, TEXTS)
-    use_attention(model, "eager")
     config = model.config.text_config
     for image, texts in enumerate(TEXTS):
         for text, score in zip(texts, scores[image], strict=True):

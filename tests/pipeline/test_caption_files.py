@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -83,7 +84,6 @@ def test_rows_of_other_settings_are_neither_mixed_nor_lost_unasked(tmp_path):
 
 
 def test_two_runs_cannot_write_one_file(tmp_path):
-    pytest.importorskip("fcntl")
     with CaptionFile(tmp_path / "captions.jsonl", SETTINGS):
         with pytest.raises(ConfigurationError, match="Another process is writing"):
             CaptionFile(tmp_path / "captions.jsonl", SETTINGS)
@@ -104,6 +104,8 @@ def test_wrong_places_are_refused(tmp_path):
 @contextmanager
 def room_for(size: int):
     """A disk that takes files of so many bytes."""
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -114,6 +116,7 @@ def room_for(size: int):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_a_full_disk_leaves_whole_rows_and_says_so(tmp_path, ending):
     path = tmp_path / f"captions.{ending}"
@@ -198,29 +201,21 @@ def test_broken_tables_are_named(tmp_path, name, content, message):
     assert (tmp_path / name).read_bytes() == content
 
 
-def test_a_file_that_took_the_place_of_the_locked_one_is_noticed(tmp_path, monkeypatch):
-    """The run before replaces the file, by `os.replace`, between our opening and our locking it."""
-    fcntl = pytest.importorskip("fcntl")
+def test_the_lock_of_a_killed_run_holds_nobody_up(tmp_path):
     path = tmp_path / "captions.jsonl"
-    with CaptionFile(path, SETTINGS) as file:
-        file.write([row("1")])
-    real, calls = fcntl.flock, []
-
-    def late(file, how):
-        if not calls:
-            os.replace(_copy(path, tmp_path / "new"), path)
-        calls.append(how)
-        real(file, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
+    script = (
+        "import os, sys\n"
+        "from blip_refine.caption_files import CaptionFile\n"
+        f"file = CaptionFile(sys.argv[1], {SETTINGS!r})\n"
+        f"file.write([{row('1')!r}])\n"
+        "os._exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)]).returncode == 9
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".captions.jsonl.lock", path.name]
     with CaptionFile(path, SETTINGS) as file:
         file.write([row("2")])
-    assert [one["image_id"] for one in read_jsonl(path)] == ["1", "2"] and len(calls) == 2
-
-
-def _copy(source, target):
-    target.write_bytes(source.read_bytes())
-    return target
+    assert [one["image_id"] for one in read_jsonl(path)] == ["1", "2"]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_captions_are_remembered_where_that_is_wanted_and_names_are_known(tmp_path):

@@ -324,7 +324,7 @@ def serving(model: FakeModel | None = None) -> Iterator[FakeModel]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(30)
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ def test_several_processes_write_at_once(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(120)
         assert process.exitcode == 0
     with AnswerCache(path) as cache:
         assert len(cache) == 100 + 3 * 100

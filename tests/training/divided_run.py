@@ -1,4 +1,7 @@
-"""A captioner divided among two processes by FSDP, against the same one whole: `torchrun divided_run.py OUT.json`."""
+"""A captioner divided among two processes by FSDP, against the same one whole: `torchrun divided_run.py OUT.json HOW`.
+
+`HOW` is "root", where the whole captioner is one unit, or "layers", where the vision encoder's layers are units, too.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from transformers.models.blip.modeling_blip import BlipEncoderLayer
-from transformers.models.blip.modeling_blip_text import BlipTextLayer
 
 from blip_refine.data.collator import IGNORED, CaptionCollator
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.data.sources.scenes import load_scenes
 from blip_refine.models.captioner import load_captioner
 from blip_refine.models.decoding import DecodingOptions, generate_captions
-from blip_refine.training.captioned_evaluation import whole_weights
+from blip_refine.training.dividing import whole_weights
 
 model, processor = load_captioner("starter")
 data = BlipCaptionDataset(load_scenes("everyday", "train", count=4))
@@ -46,9 +47,9 @@ model.zero_grad()
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 mesh = init_device_mesh("cpu", (2,))
-for module in model.modules():
-    if isinstance(module, (BlipEncoderLayer, BlipTextLayer)):
-        fully_shard(module, mesh=mesh)
+if sys.argv[2] == "layers":
+    for layer in model.vision_model.encoder.layers:
+        fully_shard(layer, mesh=mesh)
 fully_shard(model, mesh=mesh)
 
 found: dict[str, object] = {}

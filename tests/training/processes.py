@@ -7,6 +7,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path(__file__).with_name("small_run.py")
 DIVIDED = Path(__file__).with_name("divided_run.py")
@@ -14,7 +16,8 @@ DIVIDED = Path(__file__).with_name("divided_run.py")
 
 def start(*command: object) -> subprocess.Popen:
     """A command with this package on its path; its output is kept for [`finish`]."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([str(part) for part in command], env=environment, **pipes)
 
@@ -24,8 +27,10 @@ def finish(process: subprocess.Popen, seconds: float = 200) -> str:
     try:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
-        said, _ = process.communicate()
+        # The launcher's own processes, too: they hold the other end of its output.
+        for one in (*psutil.Process(process.pid).children(recursive=True), process):
+            one.kill()
+        said, _ = process.communicate(timeout=30)
         raise AssertionError(f"It did not end in {seconds} s:\n{said[-3000:]}") from None
     assert process.returncode == 0, f"It ended with {process.returncode}:\n{said[-3000:]}"
     return said

@@ -21,6 +21,7 @@ from .small_run import run
 from .test_trainer import arguments, scenes
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_save_it_resumes_from_a_whole_checkpoint(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -35,7 +36,7 @@ def test_killed_in_the_middle_of_a_save_it_resumes_from_a_whole_checkpoint(tmp_p
         assert process.poll() is None and time.monotonic() < deadline, "it did not reach the save"
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.wait(30)
     assert weights.exists() and not (killed / "checkpoint-4").exists()
     assert find_checkpoint(killed, True)[0] == str(killed / "checkpoint-2")
     finish(start(sys.executable, RUN, killed, "--resume"))

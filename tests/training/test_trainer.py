@@ -278,7 +278,7 @@ def test_arguments_that_cannot_be_are_refused_at_once(tmp_path, changes, message
 def test_precision_suits_the_machine_and_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for amx, wanted, why in ((True, "bf16", "has AMX"), (False, "fp32", "without AMX")):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda amx=amx: {"amx_bf16": amx}, raising=False)
         args = arguments(tmp_path, precision="auto")
         assert args.chosen_precision == wanted and why in args.why_precision
         assert arguments(tmp_path, precision="fp32").chosen_precision == "fp32"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ...errors import ConfigurationError, SourceFormatError
 from ...jsonlines import atomic_write, dump_row
-from ..http_bounds import FetchError
+from ..http import FetchError
 from .http_fetch import FetchLimits, fetch_image
 
 LOG_FILE = "downloads.jsonl"
@@ -80,7 +80,7 @@ def download_images(
     Args:
         rows (`Iterable[tuple[str, str]]`): URL and caption; read as needed, so it may be long.
         output (`str` or `Path`): The folder.
-        limits (`FetchLimits`, *optional*): Time, size and name.
+        limits (`FetchLimits`, *optional*): Time, size, name, and whether private addresses may be fetched from.
         concurrency (`int`, defaults to 16): Images at a time.
         per_host (`int`, defaults to 2): Images at a time from one host.
         retries (`int`, defaults to 2): Further tries after a failure that may pass, after 1, 2, 4 ... seconds or as
@@ -101,11 +101,14 @@ def download_images(
         raise ConfigurationError("concurrency and per_host must be at least 1, retries and max_wait at least 0.")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    settled = {
-        (row["url"], row["caption"])
-        for row in read_log(output)
-        if "file" in row or not (retry_failed and row.get("transient"))
-    }
+    limits = limits or FetchLimits()
+
+    def is_settled(row: dict[str, Any]) -> bool:
+        if row.get("failed") == "private address":
+            return not limits.allow_private
+        return "file" in row or not (retry_failed and row.get("transient"))
+
+    settled = {(row["url"], row["caption"]) for row in read_log(output) if is_settled(row)}
     report = DownloadReport()
 
     def open_rows() -> Iterator[_Job]:
@@ -119,7 +122,7 @@ def download_images(
                 yield _Job(url, caption, _host(url))
 
     with (output / LOG_FILE).open("a", encoding="utf-8", newline="\n") as log:
-        run = _Run(output, log, limits or FetchLimits(), per_host, retries, max_wait, report, progress)
+        run = _Run(output, log, limits, per_host, retries, max_wait, report, progress)
         run.all(open_rows(), concurrency)
     return report
 

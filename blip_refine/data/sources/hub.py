@@ -13,6 +13,7 @@ from . import flickr8k, karpathy, memory
 from .columns import FOUND_BY_NAME, ColumnOptions
 from .download import LOG_FILE, download_images, read_log
 from .grouping import split_name
+from .http_fetch import FetchLimits
 
 KNOWN_IDS = {"flickr8k": "ariG23498/flickr8k", "coco": "yerevann/coco-karpathy"}
 """What the names of `load_source` are on the Hub."""
@@ -100,6 +101,7 @@ def load_coco(
     name: str = "coco",
     image_dir: str | Path | None = None,
     download_dir: str | Path | None = None,
+    allow_private: bool = False,
     restval: Literal["train", "drop", "keep"] = "train",
     revision: str | None = None,
     token: str | bool | None = None,
@@ -113,6 +115,7 @@ def load_coco(
         name (`str`, defaults to `"coco"`): The name of the source.
         image_dir (`str` or `Path`, *optional*): The folder that holds `train2014` and `val2014`.
         download_dir (`str` or `Path`, *optional*): Where to download the photos to, where there is no `image_dir`.
+        allow_private (`bool`, defaults to `False`): Whether photos may be downloaded from private addresses.
         restval (`"train"`, `"drop"` or `"keep"`, defaults to `"train"`): See `karpathy.load`.
         revision, token, cache_dir: See `open_dataset`.
 
@@ -128,7 +131,7 @@ def load_coco(
     dataset = open_dataset(repo_id, revision=revision, token=token, cache_dir=cache_dir)
     images = coco_rows(dataset, repo_id)
     if download_dir is not None:
-        return _download_coco(images, Path(download_dir), name, restval, rejections)
+        return _download_coco(images, Path(download_dir), name, restval, rejections, allow_private)
     return karpathy.records_of_images(
         images, where=repo_id, folder=Path(str(image_dir)), name=name, restval=restval, rejections=rejections
     )
@@ -153,11 +156,17 @@ def coco_rows(dataset: Any, repo_id: str) -> list[dict[str, Any]]:
 
 
 def _download_coco(
-    images: Sequence[Mapping[str, Any]], folder: Path, name: str, restval: Any, rejections: Rejections
+    images: Sequence[Mapping[str, Any]],
+    folder: Path,
+    name: str,
+    restval: Any,
+    rejections: Rejections,
+    allow_private: bool,
 ) -> list[CaptionRecord]:
     wanted = [image for image in images if not (image.get("split") == "restval" and restval == "drop")]
     # The row's number in COCO stands for its captions in the log: a URL has five of them.
-    download_images(((image["url"], str(image["cocoid"])) for image in wanted), folder)
+    rows = ((image["url"], str(image["cocoid"])) for image in wanted)
+    download_images(rows, folder, limits=FetchLimits(allow_private=allow_private))
     outcomes = {row["caption"]: row for row in read_log(folder)}
     records: list[CaptionRecord] = []
     for image in wanted:

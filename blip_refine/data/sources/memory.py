@@ -41,11 +41,6 @@ class DatasetImage(PackedImage):
         return (type(self), (self.dataset, self.row, self.column, self.name))
 
 
-def is_dataset(source: Any) -> bool:
-    """Whether an object is of the `datasets` library, told without importing it."""
-    return any(cls.__module__.split(".")[0] == "datasets" for cls in type(source).__mro__)
-
-
 def is_iterable(dataset: Any) -> bool:
     """Whether a data set of the `datasets` library can only be read from its start."""
     from datasets import IterableDataset, IterableDatasetDict

@@ -16,6 +16,7 @@ from typing import Any
 from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError, SplitNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
+from ..undecoded import is_dataset
 from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
 from .columns import ColumnOptions
 from .grouping import split_name
@@ -95,7 +96,7 @@ def load_source(
         records = _load_scenes(source, wanted, options)
     else:
         records = _read(source, Path(data_dir) if data_dir is not None else None, found, options)
-        called_train = memory.is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
+        called_train = is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
         if called_train and {record.split for record in records} == {"train"}:
             # On the Hub everything is at least called "train": what knows no other split has not been split yet.
             records = [replace(record, split=None) for record in records]
@@ -126,7 +127,7 @@ def iterate_source(
     """
     rejections = options.pop("rejections", None)
     found = Rejections() if rejections is None else rejections
-    if memory.is_dataset(source) and memory.is_iterable(source):
+    if is_dataset(source) and memory.is_iterable(source):
         yield from _call(memory.stream, source, "a data set in memory", found, options)
     elif streaming and is_hub_id(source, options.get("data_dir")):
         yield from _call(hub.stream, source, source, found, {"split": split, **options})
@@ -145,7 +146,7 @@ def describe_source(source: Any) -> str:
 
 def is_mixture(source: Any) -> bool:
     """Whether a source is several with weights, and not a `DatasetDict`."""
-    return isinstance(source, Mapping) and not all(map(memory.is_dataset, source.values()))
+    return isinstance(source, Mapping) and not all(map(is_dataset, source.values()))
 
 
 def is_hub_id(source: Any, data_dir: Any = None) -> bool:
@@ -199,7 +200,7 @@ def _mix(
 
 
 def _read(source: Any, data_dir: Path | None, rejections: Rejections, options: dict[str, Any]) -> list[CaptionRecord]:
-    if memory.is_dataset(source) or isinstance(source, Mapping):
+    if is_dataset(source) or isinstance(source, Mapping):
         return _call(memory.load, source, "a data set in memory", rejections, options)
     if not isinstance(source, (str, os.PathLike)):
         raise SourceNotFoundError(
