@@ -13,7 +13,7 @@ from .jsonlines import atomic_write
 
 COLUMNS = (
     *("image_id", "caption", "draft", "candidates", "confidence", "refined", "reason", "error", "review"),
-    *("image_gain", "candidate_confidences", "image", "content", "settings"),
+    *("image_gain", "candidate_confidences", "prompt", "image", "content", "settings"),
 )
 """What CSV and Parquet files hold, in this order."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .caption_prompts import for_scoring
 from .data.dataset import BlipCaptionDataset
 from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
@@ -18,6 +19,7 @@ from .hub.card import write_model_card
 from .models.adapters import merge_adapter
 from .models.captioner import count_parameters, load_captioner
 from .models.decoding import DecodingOptions
+from .models.saved_defaults import read_defaults
 from .narrator import Narrator, Silent
 from .pipeline import CaptionPipeline
 from .records import Caption
@@ -31,7 +33,7 @@ from .report.story import sentence, tiles
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
 from .training.checkpoints import find_checkpoint
-from .training.loading import make_collator, make_ready
+from .training.loading import check_prompts, make_collator, make_ready, prompted
 from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
@@ -105,6 +107,12 @@ def finetune(
     folder = Path(args.output_dir or "captioner")
     # Refuses now what would be refused after the first scores.
     checkpoint, _ = find_checkpoint(folder, resume_from_checkpoint)
+    begun = None if checkpoint is None else read_defaults(checkpoint)
+    if begun is not None and args.prompt is None and args.prompt_template is None:
+        # What was begun with a prompt goes on with it.
+        args.prompt, args.prompt_template = begun.prompt, begun.prompt_template
+    for part in (train, validation, test):
+        prompted(part, args.template)
     fixer = None if refiner is None else as_refiner(refiner)
     captioner, processor = load_captioner(model, lora=lora, image_size=image_size, quantization=quantization)
     if merge and not lora:
@@ -130,7 +138,7 @@ def finetune(
     if test is not None:
         narrator.heading("Before training")
         drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
-        systems["before"] = score(test, drafts, metrics, contaminated, args.prompt)
+        systems["before"] = score(test, drafts, metrics, contaminated)
         narrator.note(summarise(systems["before"]))
 
     narrator.heading("Training")
@@ -144,7 +152,7 @@ def finetune(
     trainer.save_state()
     if merge:
         merged = merge_adapter(load_captioner(folder)[0])
-        merged.save_pretrained(folder / "merged")
+        merged.save_pretrained(folder / "merged")  # prompt and decoding go along, as with every whole model
         processor.save_pretrained(folder / "merged")
     for image_id, reason in list(trainer.unreadable.items())[:3]:
         narrator.warning(f"The image {image_id} was left out: {reason}")
@@ -152,13 +160,12 @@ def finetune(
     if test is not None:
         narrator.heading("After training")
         drafts = caption_images(trainer.model, processor, test, _with_candidates(args.decoding, fixer), args, narrator)
-        systems["after"] = score(test, drafts, metrics, contaminated, args.prompt)
+        systems["after"] = score(test, drafts, metrics, contaminated)
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
-            systems["refined"] = score(
-                test, refine_with_progress(drafts, fixer, narrator), metrics, contaminated, args.prompt
-            )
+            refined = refine_with_progress(drafts, fixer, narrator)
+            systems["refined"] = score(test, refined, metrics, contaminated)
             narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
         write_systems(folder, systems, final="after")
@@ -205,7 +212,9 @@ def plan_finetuning(
     """
     captioner, processor = load_captioner(model, **loading)
     make_ready(captioner, processor, args)
-    make_collator(captioner, processor, args)  # refuses what does not fit the prompt
+    train, validation = prompted(train, args.template), prompted(validation, args.template)
+    # Both refuse what does not fit the prompt.
+    check_prompts(captioner, make_collator(captioner, processor, args), args, train, validation)
     if validation is not None:
         ensure_no_overlap(train.records, validation.records, allow_overlap=args.allow_overlap)
     return describe_plan(captioner, args, train.records)
@@ -215,7 +224,14 @@ def caption_images(
     model, processor, dataset: BlipCaptionDataset, decoding: DecodingOptions, args, narrator: Narrator
 ) -> list[Caption]:
     """The captions of a dataset, in its order; an image that cannot be decoded has a caption with `error`."""
-    pipeline = CaptionPipeline(model, processor, decoding=decoding, batch_size=args.per_device_eval_batch_size)
+    pipeline = CaptionPipeline(
+        model,
+        processor,
+        decoding=decoding,
+        prompt=decoding.prompt,
+        prompt_template=args.prompt_template,
+        batch_size=args.per_device_eval_batch_size,
+    )
     captions = []
     with narrator.progress("Captioning", total=len(dataset)) as advance:
         for caption in pipeline.stream(dataset.records):
@@ -238,24 +254,14 @@ def refine_with_progress(
     return refined
 
 
-def score(
-    dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool, prompt: str = ""
-) -> Evaluation:
-    """Scores of the captions of a dataset, over the images that could be decoded."""
+def score(dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool) -> Evaluation:
+    """Scores of the captions of a dataset, without their prompts, over the images that could be decoded."""
     images = [
-        CaptionedImage(record, without_prompt(caption.text, prompt), caption.confidence)
+        CaptionedImage(record, for_scoring(caption).text, caption.confidence)
         for record, caption in zip(dataset.records, captions, strict=True)
         if caption.error is None
     ]
     return evaluate_predictions(images, metrics=metrics, contaminated=contaminated)
-
-
-def without_prompt(text: str, prompt: str) -> str:
-    """A caption without the prompt that it was begun with: no reference has it. Case and spaces do not matter."""
-    words, beginning = text.split(), prompt.split()
-    if [word.lower() for word in words[: len(beginning)]] == [word.lower() for word in beginning]:
-        return " ".join(words[len(beginning) :])
-    return text
 
 
 def summarise(evaluation: Evaluation) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .data.image_files import as_text
 from .data.image_search import UnsearchableFolder, files_in, files_like
 from .data.images import PackedImage, load_image
 from .data.undecoded import is_dataset, rows_undecoded
-from .errors import ImageDecodeError, SourceNotFoundError
+from .errors import ConfigurationError, ImageDecodeError, SourceNotFoundError
 from .records import CaptionRecord, ImageInput
 from .url_images import UrlImage, UrlLimits, without_password
 
@@ -45,12 +45,14 @@ class ImageSource:
         image (`ImageInput`, *optional*): The picture, not decoded yet where it need not be.
         metadata (`Mapping[str, Any]`): What a dataset knows of it; handed to refiners.
         error (`str`, *optional*): Why it cannot be an image.
+        prompt (`str`, *optional*): What its caption begins with, where it has a prompt of its own.
     """
 
     image_id: str
     image: ImageInput | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         if not self.image_id.isascii():
@@ -88,7 +90,8 @@ def expand_images(
             bytes of a file, an open file, a `PIL.Image.Image`, a `numpy` array or `torch` tensor (one picture or a
             batch), a [`CaptionRecord`], a row of a dataset; or any iterable of these, a `datasets.Dataset`, a column
             of one or of a `pandas.DataFrame` among them, as long as it likes. A generator may change or close a
-            picture, an array or a file when it is asked for the next one.
+            picture, an array or a file when it is asked for the next one. A record or row with a `prompt` has its
+            caption begin with it.
         image_column (`str`, *optional*): The column of a dataset that holds the images. By default "image", else the
             first one of an image type.
         limits ([`UrlLimits`], *optional*): What a download may cost.
@@ -108,6 +111,22 @@ def expand_images(
             yield _name(item, place, column, limits)
         except (ImageDecodeError, SourceNotFoundError) as error:
             yield ImageSource(str(place), error=str(error))
+
+
+def with_prompts(sources: Iterable[ImageSource], prompts: Iterable[str]) -> Iterator[ImageSource]:
+    """Images with a prompt each, in order.
+
+    Raises:
+        ConfigurationError: There are fewer prompts than images, or more.
+    """
+    following = iter(prompts)
+    for place, source in enumerate(sources):
+        prompt = next(following, None)
+        if prompt is None:
+            raise ConfigurationError(f"There are only {place} prompts for more images: give one per image.")
+        yield replace(source, prompt=prompt)
+    if next(following, None) is not None:
+        raise ConfigurationError("There are more prompts than images: give one per image.")
 
 
 def _is_iterable_of_images(images: Any) -> bool:
@@ -171,7 +190,7 @@ def _image_column(dataset: Any) -> str | None:
 
 def _name(item: Any, place: int, column: str | None, limits: UrlLimits) -> ImageSource:
     if isinstance(item, CaptionRecord):
-        return ImageSource(item.image_id, item.image, item.metadata)
+        return ImageSource(item.image_id, item.image, item.metadata, prompt=item.prompt)
     if isinstance(item, ImageSource):
         return item
     if isinstance(item, UnsearchableFolder):
@@ -226,9 +245,12 @@ def _name_row(row: Mapping[str, Any], place: int, column: str | None, limits: Ur
     if row.get(column) is None:
         raise ImageDecodeError(f"Input {place} has no image under {column!r} (it has: {', '.join(map(str, row))}).")
     source = _name(row[column], place, None, limits)
-    others = {key: value for key, value in row.items() if key not in (column, "image_id")}
+    given = row.get("prompt")
+    prompt = given if isinstance(given, str) and given.strip() else None
+    used = (column, "image_id", "prompt") if isinstance(given, str) else (column, "image_id")
+    others = {key: value for key, value in row.items() if key not in used}
     metadata = {key: value for key, value in others.items() if not _is_packed(value)}
-    return ImageSource(str(row.get("image_id", source.image_id)), source.image, metadata)
+    return ImageSource(str(row.get("image_id", source.image_id)), source.image, metadata, prompt=prompt)
 
 
 def _is_packed(value: Any) -> bool:

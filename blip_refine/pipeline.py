@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from .caption_prompts import PromptChoice, PromptTemplate
 from .data.images import MAX_PIXELS
 from .data.preprocess import ImagePreprocessor
-from .errors import ConfigurationError
-from .inputs import ImageSource, expand_images, is_one_image
-from .models.decoding import DecodedImage, DecodingOptions, generate_captions
+from .errors import ConfigurationError, ImageDecodeError
+from .inputs import ImageSource, expand_images, is_one_image, with_prompts
+from .models.decoding import DecodedImage, DecodingOptions, prompt_tokens
 from .models.device import best_device, resolve_dtype
 from .models.graphs import DecodingGraphs
+from .models.prompted import generate_with_prompts, prompt_as_written, room_for_prompt
+from .models.saved_defaults import effective_decoding, save_defaults, saved_defaults
 from .models.scoring import score_without_image
 from .prepared import PreparedImage, prepare_image
 from .records import Caption
@@ -59,7 +62,14 @@ class CaptionPipeline:
         processor (`ProcessorMixin`): The one that belongs to it.
         refiner ([`Refiner`], `str` or callable, *optional*): Improves the drafts ("rules", "rules>consensus", ...).
             It works on a batch while the model captions the next one.
-        decoding ([`DecodingOptions`] or `str`, defaults to `"accurate"`): How to decode, or the name of a preset.
+        decoding ([`DecodingOptions`] or `str`, *optional*): How to decode, or the name of a preset. By default as it
+            is saved with the model ([`SavedDefaults`]), else "accurate". Options without a prompt keep the saved one.
+        changes (`Mapping[str, Any]`, *optional*): Single fields of the decoding that are to differ (`{"num_beams":
+            3}`); `None` stands for one that is not.
+        prompt (`str`, *optional*): What every caption begins with, in the place of the saved prompt; "" for none.
+            Images that bring a prompt of their own have that instead.
+        prompt_template (`str`, *optional*): A prompt per image, from the columns that are known of it ("a photo of
+            {name}, "). By default the template that is saved with the model, for images that have its columns.
         batch_size (`int`, defaults to 8): Images the model is given at once.
         num_workers (`int`, *optional*): Threads that decode images ahead of the model; by default one a processor, up
             to 16. 0 decodes in the calling thread.
@@ -95,7 +105,10 @@ class CaptionPipeline:
         processor: Any,
         *,
         refiner: RefinerLike | None = None,
-        decoding: DecodingOptions | str = "accurate",
+        decoding: DecodingOptions | str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        prompt_template: str | None = None,
         batch_size: int = 8,
         num_workers: int | None = None,
         on_error: str = "record",
@@ -113,7 +126,13 @@ class CaptionPipeline:
             raise ConfigurationError(f"`num_workers` counts threads and cannot be {num_workers}.")
         _raises(on_error)
         self.model, self.processor = model, processor
-        self.decoding = DecodingOptions.preset(decoding) if isinstance(decoding, str) else decoding
+        saved = saved_defaults(model)
+        self.decoding = effective_decoding(saved, decoding, prompt=prompt, **(changes or {}))
+        self.prompts = PromptChoice(
+            self.decoding.prompt,
+            None if prompt_template is None else PromptTemplate(prompt_template),
+            None if saved is None or prompt is not None else saved.template,
+        )
         self.refiner = None if refiner is None else as_refiner(refiner)
         self.batch_size, self.on_error = batch_size, on_error
         self.num_workers = default_workers() if num_workers is None else num_workers
@@ -125,6 +144,7 @@ class CaptionPipeline:
         self.breaker = CircuitBreaker()
         self._graphs = DecodingGraphs() if cuda_graphs else None
         self._preprocess = ImagePreprocessor.find(processor)
+        self._room = room_for_prompt(model, self.decoding)
 
     @classmethod
     def from_pretrained(
@@ -178,6 +198,7 @@ class CaptionPipeline:
 
         with tempfile.TemporaryDirectory(prefix="blip-refine-pipeline-") as folder:
             self.model.save_pretrained(folder)
+            save_defaults(self.model, folder)
             self.processor.save_pretrained(folder)
             return push_captioner(folder, repo_id, **options)
 
@@ -193,6 +214,8 @@ class CaptionPipeline:
             their order and one for each.
         """
         if is_one_image(images):
+            if isinstance(options.get("prompts"), str):
+                options["prompts"] = [options["prompts"]]
             return next(iter(self.stream([images], **options)))
         return list(self.stream(images, **options))
 
@@ -204,6 +227,8 @@ class CaptionPipeline:
             batch_size (`int`, *optional*): Images the model is given at once; that of the pipeline by default.
             on_error (`str`, *optional*): "record" or "raise"; that of the pipeline by default.
             image_column (`str`, *optional*): The column of a dataset that holds the images.
+            prompts (`Iterable[str]`, *optional*): What each caption begins with, one per image and in their order;
+                for one image, a text.
 
         Yields:
             `Caption`: One for each image, in order, a batch at a time.
@@ -219,12 +244,13 @@ class CaptionPipeline:
         batch_size: int | None = None,
         on_error: str | None = None,
         image_column: str | None = None,
+        prompts: Iterable[str] | None = None,
         skip: Callable[[ImageSource, str], bool] | None = None,
     ) -> Generator[CaptionedImage, None, None]:
         """What `stream` does, with each image's source beside its caption.
 
         Args:
-            images, batch_size, on_error, image_column: See `stream`.
+            images, batch_size, on_error, image_column, prompts: See `stream`.
             skip (`Callable[[ImageSource, str], bool]`, *optional*): Called in a worker with a source and the hash of
                 its content; where it says `True` nothing is decoded, and nothing comes out for this image.
         """
@@ -236,7 +262,13 @@ class CaptionPipeline:
         def prepare(source: ImageSource) -> PreparedImage:
             return self.prepare(source, skip)
 
+        if prompts is not None and self.prompts.template is not None:
+            raise ConfigurationError("The pipeline has a prompt template: give it, or `prompts`, and not both.")
+        if isinstance(prompts, str):
+            raise ConfigurationError("`prompts` holds one prompt per image; for all images alike, give `prompt`.")
         sources = expand_images(images, image_column=image_column, limits=self.url_limits)
+        if prompts is not None:
+            sources = with_prompts(sources, prompts)
         ahead = 2 * size + self.num_workers
         # A GPU has the next batch while this one is finished, and written by whoever consumes it.
         model_threads = 1 if self._is_on_gpu() else 0
@@ -259,11 +291,24 @@ class CaptionPipeline:
             "weights": weights_fingerprint(self.model),
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "decoding": self.decoding.to_dict(),
+            **({} if self._template is None else {"prompt_template": self._template.text}),
             "refiner": None if self.refiner is None else {"name": self.refiner.name, **self.refiner.settings()},
             "abstain_below": self.review.abstain_below,
             "blocked_words": list(self.review.blocked_words),
             "exact_decoding": self.exact_decoding,
         }
+
+    @property
+    def _template(self) -> PromptTemplate | None:
+        return self.prompts.template or self.prompts.saved_template
+
+    def prompt_of(self, source: ImageSource) -> str:
+        """What the caption of an image will begin with.
+
+        Raises:
+            ConfigurationError: The prompt template names a column that the image does not have.
+        """
+        return self.prompts.of(source.image_id, source.prompt, source.metadata)
 
     def prepare(
         self,
@@ -279,7 +324,25 @@ class CaptionPipeline:
             skip (`Callable`, *optional*): See `run`.
             max_pixels (`int`, defaults to `178_956_970`): Images that claim more pixels are not decoded.
         """
-        return prepare_image(source, self._preprocess, exact=self.exact_decoding, skip=skip, max_pixels=max_pixels)
+        prompt = self.decoding.prompt if source.error is not None else self.prompt_of(source)
+        own = None if prompt == self.decoding.prompt else prompt
+        prepared = prepare_image(
+            source, self._preprocess, exact=self.exact_decoding, skip=skip, max_pixels=max_pixels, own_prompt=own
+        )
+        return prepared if prepared.error is not None or prepared.skipped else self._with_prompt(prepared, prompt)
+
+    def _with_prompt(self, prepared: PreparedImage, prompt: str) -> PreparedImage:
+        """A prepared image with its prompt, if the model has room for that: one image must not end a run."""
+        if prompt != self.decoding.prompt and self._room is not None:
+            length = len(prompt_tokens(self.processor, prompt))
+            if length > self._room:
+                return PreparedImage(
+                    digest=prepared.digest,
+                    error=ImageDecodeError(
+                        f"The prompt has {length} tokens, and the model has room for {self._room}: shorten it."
+                    ),
+                )
+        return replace(prepared, prompt=prompt)
 
     def caption_prepared(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
         """Caption images that `prepare` has prepared, all at once: for services that make batches of their own.
@@ -294,7 +357,9 @@ class CaptionPipeline:
 
     def _caption(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
         """Drafts for a batch; what could not be decoded keeps its place."""
-        pixels: list[Any] = [prepared.pixels for _, prepared in batch if prepared.error is None]
+        readable = [prepared for _, prepared in batch if prepared.error is None]
+        pixels: list[Any] = [prepared.pixels for prepared in readable]
+        prompts = [prepared.prompt for prepared in readable]
         decoded: Iterator[DecodedImage] = iter(())
         gains: Iterator[float | None] = iter([None] * len(pixels))
         if pixels:
@@ -302,10 +367,10 @@ class CaptionPipeline:
                 values = self.processor.image_processor(images=pixels, return_tensors="pt").pixel_values
             else:
                 values = self._normalize(pixels)
-            found = self._decode(values)
+            found = self._decode(values, prompts)
             decoded = iter(found)
             if self.image_gain:
-                gains = iter(self._image_gains(found))
+                gains = iter(self._image_gains(found, prompts))
         captioned = []
         for source, prepared in batch:
             if prepared.error is not None:
@@ -320,9 +385,14 @@ class CaptionPipeline:
                     candidate_confidences=one.log_probs,
                     image_id=source.image_id,
                     image_gain=next(gains),
+                    prompt=self._written(prepared.prompt, one),
                 )
             captioned.append(CaptionedImage(source, caption, prepared.digest))
         return captioned
+
+    def _written(self, prompt: str, decoded: DecodedImage) -> str | None:
+        """The prompt as it stands in a draft."""
+        return prompt_as_written(self.processor, prompt, decoded.texts[0], decoded.tokens[0]) if prompt else None
 
     def _normalize(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
         """`pixel_values`, computed on the GPU where the model is on one: a quarter of the bytes go there, and the
@@ -336,23 +406,35 @@ class CaptionPipeline:
     def _is_on_gpu(self) -> bool:
         return next(self.model.parameters()).device.type == "cuda"
 
-    def _decode(self, values: torch.Tensor) -> list[DecodedImage]:
+    def _decode(self, values: torch.Tensor, prompts: Sequence[str]) -> list[DecodedImage]:
         """Captions of prepared images; in halves where they are too many for the memory of the GPU."""
         try:
-            return generate_captions(self.model, self.processor, values, self.decoding, graphs=self._graphs)
+            return generate_with_prompts(
+                self.model, self.processor, values, self.decoding, prompts, graphs=self._graphs
+            )
         except torch.cuda.OutOfMemoryError:
             # Recordings hold memory, too: there is too little of it for them.
             self._graphs = None
             if len(values) == 1:
                 raise
         half = len(values) // 2
-        return self._decode(values[:half]) + self._decode(values[half:])
+        return self._decode(values[:half], prompts[:half]) + self._decode(values[half:], prompts[half:])
 
-    def _image_gains(self, found: Sequence[DecodedImage]) -> list[float]:
-        texts = [one.texts[0] for one in found]
-        without = score_without_image(self.model, self.processor, texts, prompt=self.decoding.prompt)
+    def _image_gains(self, found: Sequence[DecodedImage], prompts: Sequence[str]) -> list[float | None]:
+        without: dict[int, float] = {}
+        for prompt in dict.fromkeys(prompts):
+            rows = [row for row, own in enumerate(prompts) if own == prompt]
+            texts = [found[row].texts[0] for row in rows]
+            try:
+                scores = score_without_image(self.model, self.processor, texts, prompt=prompt)
+            except ConfigurationError:
+                if prompt == self.decoding.prompt:
+                    raise
+                continue  # a word of this image's prompt is unknown to the tokenizer, and is not in the text
+            without.update(zip(rows, (score.log_prob for score in scores), strict=True))
         return [
-            one.log_probs[0] * len(one.tokens[0]) - score.log_prob for one, score in zip(found, without, strict=True)
+            one.log_probs[0] * len(one.tokens[0]) - without[row] if row in without else None
+            for row, one in enumerate(found)
         ]
 
     def _finish(self, batch: list[CaptionedImage]) -> list[CaptionedImage]:

@@ -27,12 +27,14 @@ class PreparedImage:
         digest (`str`, *optional*): Hash of its content, where it was asked for.
         error (`ImageDecodeError`, *optional*): Why there are no pixels.
         skipped (`bool`): Whether there are none because nothing is to be done.
+        prompt (`str`, defaults to `""`): What its caption is to begin with.
     """
 
     pixels: np.ndarray | Image.Image | None = None
     digest: str | None = None
     error: ImageDecodeError | None = None
     skipped: bool = False
+    prompt: str = ""
 
 
 def prepare_image(
@@ -42,6 +44,7 @@ def prepare_image(
     exact: bool = True,
     skip: Callable[[ImageSource, str], bool] | None = None,
     max_pixels: int = MAX_PIXELS,
+    own_prompt: str | None = None,
 ) -> PreparedImage:
     """Read and decode one image.
 
@@ -52,6 +55,8 @@ def prepare_image(
         skip (`Callable`, *optional*): Called with the source and the hash of its content; where it says `True` nothing
             is decoded.
         max_pixels (`int`, defaults to `178_956_970`): Images that claim more pixels are not decoded.
+        own_prompt (`str`, *optional*): A prompt of this image alone, for the hash: with another prompt an image has
+            another caption.
     """
     if source.error is not None or source.image is None:
         return PreparedImage(error=ImageDecodeError(source.error or f"{source.image_id} is no image."))
@@ -59,6 +64,8 @@ def prepare_image(
     try:
         if skip is not None:
             image, digest = _read_once(source.image, source.image_id)
+            if own_prompt is not None:
+                digest += "-" + hashlib.sha256(own_prompt.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             if skip(source, digest):
                 return PreparedImage(digest=digest, skipped=True)
         target = None if exact or preprocess is None else preprocess.size

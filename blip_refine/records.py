@@ -46,7 +46,10 @@ class CaptionRecord:
         source (`str`, *optional*): Where it comes from ("flickr8k", "scenes:everyday", a file name).
         objects (`tuple[SceneObject, ...]`, *optional*): What is truly in the picture, where that is known; `None`
             where it is not. An empty tuple says that the picture is known to hold nothing nameable.
-        metadata (`Mapping[str, Any]`, *optional*): Anything else the source knows; never read by training.
+        metadata (`Mapping[str, Any]`, *optional*): Anything else the source knows. Training reads it only where a
+            prompt template names a column of it.
+        prompt (`str`, *optional*): What the captions of this image begin with, where it has a prompt of its own. It
+            is not part of `captions`.
     """
 
     image: ImageInput
@@ -56,6 +59,7 @@ class CaptionRecord:
     source: str | None = None
     objects: tuple[SceneObject, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Caption:
             for: how much the image, and not habit, explains the draft.
         candidate_confidences (`tuple[float, ...]`): For each of `candidates`, what `confidence` is for the draft;
             empty where it was not computed.
+        prompt (`str`, *optional*): The prompt that `draft` begins with, as it stands there. Scoring cuts it off.
     """
 
     text: str
@@ -93,10 +98,13 @@ class Caption:
     review: str | None = None
     image_gain: float | None = None
     candidate_confidences: tuple[float, ...] = ()
+    prompt: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
         row = asdict(self)
+        if self.prompt is None:
+            del row["prompt"]
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}
 
     @classmethod

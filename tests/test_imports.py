@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "installation": 0,
     "narrator": 0,
+    "caption_prompts": 0,
     "metrics": 1,
     "data": 2,
     "models": 2,

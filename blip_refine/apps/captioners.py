@@ -21,30 +21,36 @@ class Settings:
     """How a page's visitor wants a caption.
 
     Args:
-        decoding (`str`, defaults to `"accurate"`): A preset: "accurate", "fast", "creative" or "candidates".
+        decoding (`str`, *optional*): A preset: "accurate", "fast", "creative" or "candidates"; by default what is
+            saved with the model.
         num_beams (`int`, *optional*): Another number of beams than the preset's, where it searches by beams.
-        max_new_tokens (`int`, defaults to 30): The longest caption in tokens.
-        prompt (`str`, defaults to `""`): How every caption begins.
+        max_new_tokens (`int`, *optional*): The longest caption in tokens; by default the decoding's.
+        prompt (`str`, *optional*): How every caption begins; by default as it is saved with the model. "" for nothing.
         refiner (`str`, defaults to `"rules"`): Who refines the draft; "none" for nobody.
         style (`Style`, defaults to a neutral one): How the refiner is to write.
     """
 
-    decoding: str = "accurate"
+    decoding: str | None = None
     num_beams: int | None = None
-    max_new_tokens: int = 30
-    prompt: str = ""
+    max_new_tokens: int | None = None
+    prompt: str | None = None
     refiner: str = "rules"
     style: Style = Style()
 
-    def decoding_options(self) -> Any:
+    def decoding_options(self, model: Any = None) -> Any:
         """The [`DecodingOptions`] that these settings mean.
+
+        Args:
+            model (`nn.Module`, *optional*): The captioner, whose saved prompt and decoding hold where nothing is set.
 
         Raises:
             ConfigurationError: Settings that cannot be.
         """
-        from ..models.decoding import DecodingOptions
+        from ..models.saved_defaults import effective_decoding, saved_defaults
 
-        options = DecodingOptions.preset(self.decoding, max_new_tokens=int(self.max_new_tokens), prompt=self.prompt)
+        saved = None if model is None else saved_defaults(model)
+        longest = None if self.max_new_tokens is None else int(self.max_new_tokens)
+        options = effective_decoding(saved, self.decoding, max_new_tokens=longest, prompt=self.prompt)
         # Diverse beams come in groups and sampling has none: there the preset's own number stands.
         if self.num_beams and options.num_beam_groups == 1 and not options.do_sample and self.decoding != "fast":
             options = replace(options, num_beams=int(self.num_beams))
@@ -135,7 +141,8 @@ class Captioners:
         pipeline = CaptionPipeline(
             captioner,
             processor,
-            decoding=settings.decoding_options(),
+            decoding=settings.decoding_options(captioner),
+            prompt=settings.prompt,
             batch_size=batch_size,
             num_workers=0,
             on_error="record",

@@ -146,7 +146,10 @@ def _settings_panel(gr: Any, desk: Captioners) -> list[Any]:
             decoding = gr.Dropdown(list(PRESETS), value="candidates", label="Decoding", elem_id="decoding")
             beams = gr.Slider(1, 10, value=5, step=1, label="Beams", info="of the preset “accurate”")
             tokens = gr.Slider(5, 60, value=30, step=1, label="Longest caption, in tokens")
-        prompt = gr.Textbox("", label="Begins with", placeholder="a photo of", max_lines=1, elem_id="prompt")
+        prompt = gr.Textbox(
+            "", label="Begins with", placeholder="a photo of", info="Empty: the model's own prompt", max_lines=1,
+            elem_id="prompt",
+        )  # fmt: skip
         with gr.Row():
             value = "rules>consensus" if "rules>consensus" in desk.refiners else desk.refiners[0]
             refiner = gr.Dropdown(list(desk.refiners), value=value, label="Refiner", elem_id="refiner")
@@ -168,7 +171,7 @@ def read_settings(
     style = Style(
         tone=tone, detail=detail, audience=audience, language=language, max_words=int(words) if words else None
     )
-    return Settings(decoding, int(beams), int(tokens), prompt or "", refiner, style)
+    return Settings(decoding, int(beams), int(tokens), prompt or None, refiner, style)
 
 
 # ---- one picture ----

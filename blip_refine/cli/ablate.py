@@ -38,6 +38,7 @@ def ablate(
     earlier one was stopped, and asks nothing twice.
     """
     from ..evaluation.ablate import make_grid, run_ablation
+    from ..evaluation.evaluator import PipelineSystem
     from ..pipeline import CaptionPipeline
     from ..report.report import write_report
     from .data_options import load_split
@@ -54,8 +55,7 @@ def ablate(
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
     def captioner(preset: str):
-        pipeline = CaptionPipeline.from_pretrained(model, decoding=preset, batch_size=batch_size)
-        return lambda batch: list(pipeline.stream(batch))
+        return PipelineSystem(CaptionPipeline.from_pretrained(model, decoding=preset, batch_size=batch_size))
 
     found = run_ablation(
         captioner,
@@ -77,7 +77,7 @@ def ablate(
 
 def _identity(model: str) -> str:
     """The model's name, and for a folder what tells its weights from those of an earlier training into it."""
-    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    files = sorted([*Path(model).glob("*.safetensors"), *Path(model).glob("generation_config.json")])
     return " ".join([model, *(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)])
 
 

@@ -12,7 +12,9 @@ def caption(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATHS", help="Images, folders, 'patterns/**/*.jpg', URLs; - reads a list.", show_default=False
+            metavar="PATHS",
+            help="Images, folders, 'patterns/**/*.jpg', URLs, tables (.csv, .jsonl, ...); - reads a list.",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -21,10 +23,18 @@ def caption(
     model: Annotated[
         str, typer.Option("--model", "-m", help="A folder, a model id of the Hub, or 'starter'.")
     ] = "starter",
-    decoding: Annotated[str, typer.Option(help="accurate, fast, creative or candidates.")] = "accurate",
+    decoding: Annotated[
+        str | None,
+        typer.Option(help="accurate, fast, creative or candidates; by default the model's own."),
+    ] = None,
     num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; by default the decoding's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest caption, in tokens.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="What every caption begins with.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="What every caption begins with; by default the model's own prompt.")
+    ] = None,
+    prompt_template: Annotated[
+        str | None, typer.Option(help="A prompt per image, from the columns of a table ('a photo of {name}, ').")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="For sampling ('creative').")] = None,
     refiner: Annotated[str | None, typer.Option(help="Such as rules, or 'rules>consensus'.")] = None,
     abstain_below: Annotated[float | None, typer.Option(help="Flag captions of lower confidence for review.")] = None,
@@ -65,7 +75,7 @@ def caption(
         raise ConfigurationError("--overwrite begins anew and --append keeps what is there: give one of them.")
     if sidecar not in (None, "txt"):
         raise ConfigurationError(f"--sidecar writes txt files, not {sidecar!r}.")
-    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "prompt": prompt, "seed": seed}
+    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "seed": seed}
     blocked = [*(block or []), *(read_list(block_file) if block_file else [])]
     run = CaptionRun(
         paths,
@@ -79,14 +89,16 @@ def caption(
         allow_private=allow_private,
         shard=None if shard is None else Shard.parse(shard),
         trust_names=trust_names,
+        prompt_template=prompt_template,
     )
     if dry_run:
         run.describe()
         return
     run.load(
         model,
-        preset=decoding,
-        changes={name: value for name, value in changes.items() if value is not None},
+        decoding=decoding,
+        changes=changes,
+        prompt=prompt,
         refiner=refiner,
         abstain_below=abstain_below,
         blocked_words=blocked,

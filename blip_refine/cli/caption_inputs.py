@@ -8,10 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..data.image_files import as_text
+from ..data.sources.columns import ColumnOptions
+from ..data.sources.table import TABLE_SUFFIXES, metadata_of, prompt_of, read_rows
 from ..errors import ConfigurationError
 from ..inputs import ImageSource, expand_images
 from ..url_images import UrlLimits
@@ -62,7 +65,8 @@ class CommandInputs:
     """What the arguments of the command stand for.
 
     Args:
-        paths (`Sequence[str]`): Images, folders, patterns, URLs; `-` stands for a list on standard input.
+        paths (`Sequence[str]`): Images, folders, patterns, URLs, tables with a column of images (`.csv`, `.tsv`,
+            `.jsonl`, `.json`, `.parquet`); `-` stands for a list on standard input.
         limits ([`UrlLimits`]): What a download may cost.
         leave_out (`Path`, *optional*): A folder whose files are results of this command, and no images to caption.
     """
@@ -73,11 +77,12 @@ class CommandInputs:
         self._listening = False
         self.roots = [root for root in map(_root_of, self.paths) if root is not None]
         self.listed = "-" in self.paths
+        self.tables = [path for path in self.paths if is_table(path)]
 
     def __iter__(self) -> Iterator[ImageSource]:
         """The images, in the order in which they were named."""
         hidden = None if self.leave_out is None else os.path.join(os.path.realpath(self.leave_out), "")
-        for source in expand_images(self._names(), limits=self.limits):
+        for source in expand_images(self._named(), limits=self.limits):
             if self.ended:
                 return
             place = local_path(source)
@@ -91,10 +96,12 @@ class CommandInputs:
         if self._listening:
             raise _EndOfInput
 
-    def _names(self) -> Iterator[str]:
+    def _named(self) -> Iterator[str | ImageSource]:
         for path in self.paths:
             if path == "-":
                 yield from self._lines()
+            elif path in self.tables:
+                yield from rows_as_images(Path(path), self.limits)
             else:
                 yield path
 
@@ -130,6 +137,50 @@ class CommandInputs:
     def share_name(self, source: ImageSource) -> str:
         """What a share hangs on: the same on every machine, wherever it has the folder."""
         return as_text(self.name_within(source) or source.image_id)
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is a file with rows, and no image."""
+    return Path(path).suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path)
+
+
+def rows_as_images(path: Path, limits: UrlLimits) -> Iterator[ImageSource]:
+    """The images that a table names, with their prompts and whatever else its rows say of them.
+
+    An image of several rows (one per caption) comes once, with its first row. Captions are left aside: they are what a
+    captioner is to find.
+
+    Args:
+        path (`Path`): The table. Paths in it are relative to its folder.
+        limits ([`UrlLimits`]): What a download may cost.
+
+    Raises:
+        SourceFormatError: It cannot be read, or has no column of images.
+    """
+    rows, names = read_rows(path)
+    columns = ColumnOptions(require_captions=False).find(names, str(path))
+    seen: set[str] = set()
+    for number, row in rows:
+        value = row.get(columns.image)
+        if isinstance(value, str) and value:
+            if value in seen:
+                continue
+            seen.add(value)
+            web = value.lower().startswith(("http://", "https://"))
+            image: Any = value if web else path.parent / value.replace("\\", "/")
+        else:
+            image, value = value, f"{path.name}:{number}"
+        try:
+            (source,) = expand_images([{"image": image}], limits=limits)
+        except ValueError:  # a folder
+            source = ImageSource(value, error=f"{value} is no image, but a folder.")
+        named = row.get(columns.image_id) if columns.image_id else None
+        yield replace(
+            source,
+            image_id=str(named) if named not in (None, "") else value,
+            metadata=metadata_of(row, columns),
+            prompt=prompt_of(row, columns),
+        )
 
 
 class _EndOfInput(BaseException):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..caption_files import CaptionFile, check_output, check_writable, has_captions, read_captions
+from ..caption_prompts import PromptTemplate
 from ..data.image_files import as_text
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..inputs import ImageSource
@@ -57,6 +58,7 @@ class CaptionRun:
         allow_private: bool,
         shard: Shard | None = None,
         trust_names: bool = False,
+        prompt_template: str | None = None,
     ):
         self.output = output if shard is None or output is None else shard.path(output)
         self.review = review if shard is None or review is None else shard.path(review)
@@ -68,6 +70,9 @@ class CaptionRun:
         self.prefix, self.suffix = prefix, suffix
         self.limits = UrlLimits(allow_private=allow_private)
         self.inputs = CommandInputs(paths, limits=self.limits, leave_out=copies)
+        if output is not None and os.path.realpath(output) in map(os.path.realpath, self.inputs.tables):
+            raise ConfigurationError(f"--output would replace the table {output}: name another file.")
+        self.template = None if prompt_template is None else PromptTemplate(prompt_template)
         self.copies = Copies(self.inputs, sidecar=sidecar, folder=copies, overwrite=existing == "overwrite")
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -77,7 +82,7 @@ class CaptionRun:
         self.shown: list[dict[str, Any]] = []
         self._counting = threading.Lock()
         # A walk through the folders, before a model is loaded for nothing. Standard input can be read once only.
-        self.total = None if self.inputs.listed else sum(1 for _ in self.sources())
+        self.total = None if self.inputs.listed else sum(1 for source in self.sources() if self._fits(source))
 
     def sources(self) -> Iterator[ImageSource]:
         """The images, in the order in which they were named; those of this run's share, where it has one."""
@@ -85,6 +90,12 @@ class CaptionRun:
             self.copies.claim(source)
             if self.shard is None or self.shard.holds(self.inputs.share_name(source)):
                 yield source
+
+    def _fits(self, source: ImageSource) -> bool:
+        """`True`; an image without the columns of the prompt template is refused before a model is loaded."""
+        if self.template is not None and source.error is None:
+            self.template.fill({**source.metadata, "image_id": source.image_id}, source.image_id)
+        return True
 
     def describe(self) -> None:
         """What a run would do, by names alone: no image is read."""
@@ -108,10 +119,12 @@ class CaptionRun:
             sink.line(f"  ... and {len(todo) - 10} more")
         sink.result({"inputs": len(found), "to_caption": len(todo), "done": known, "missing": len(missing)})
 
-    def load(self, model: str, *, preset: str, changes: dict[str, Any], **options: Any) -> None:
+    def load(
+        self, model: str, *, decoding: str | None, changes: dict[str, Any], prompt: str | None, **options: Any
+    ) -> None:
         """Load the captioner."""
-        from ..models.decoding import DecodingOptions
         from ..pipeline import CaptionPipeline
+        from .data_options import check_decoding
         from .libraries import quieten_libraries
 
         # A model may take minutes to load; what cannot be written is said before.
@@ -122,10 +135,16 @@ class CaptionRun:
         if self.copies.folder is not None:
             check_writable(self.copies.folder / "photo")
         quieten_libraries()
-        decoding = DecodingOptions.preset(preset, **changes)
+        check_decoding(model, decoding, prompt=prompt, **changes)
         sink.note(f"Loading {model} ...")
         self.pipeline: CaptionPipeline = CaptionPipeline.from_pretrained(
-            model, decoding=decoding, url_limits=self.limits, **options
+            model,
+            decoding=decoding,
+            changes=changes,
+            prompt=prompt,
+            prompt_template=None if self.template is None else self.template.text,
+            url_limits=self.limits,
+            **options,
         )
 
     def go(self) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..caption_prompts import prompts_in
 from ..errors import ConfigurationError, DataError, SplitNotFoundError
 
 if TYPE_CHECKING:
     from ..data.dataset import BlipCaptionDataset
+    from ..models.decoding import DecodingOptions
+    from ..records import CaptionRecord
 
 
 def load_split(
@@ -45,6 +50,30 @@ def load_split(
             raise DataError(f"{source} has no images in its {split} split.")
         return None
     return BlipCaptionDataset(records)
+
+
+def check_decoding(model: str, decoding: DecodingOptions | str | None, **changes: Any) -> None:
+    """Refuse decoding options that contradict each other before a model is loaded, where its folder is here.
+
+    Args:
+        model (`str`): A folder, a model id of the Hub, or "starter".
+        decoding, changes: As in [`effective_decoding`].
+    """
+    from ..models.captioner import resolve_checkpoint
+    from ..models.saved_defaults import effective_decoding, read_defaults
+
+    place = Path(resolve_checkpoint(model))
+    if place.is_dir():
+        effective_decoding(read_defaults(place), decoding, **changes)
+
+
+def describe_prompts(records: Sequence[CaptionRecord]) -> str | None:
+    """A line on images that bring prompts of their own; `None` where none does."""
+    count = prompts_in(records)
+    if not count:
+        return None
+    first = next(record.prompt for record in records if record.prompt)
+    return f"  prompts     {count} of {len(records)} images have their own (column 'prompt'), such as {first!r}"
 
 
 def describe_split(name: str, dataset: BlipCaptionDataset | None) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .output import output
+
+if TYPE_CHECKING:
+    from ..models.decoding import DecodingOptions
 
 
 def evaluate(
@@ -17,46 +20,77 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")] = Path("evaluation"),
     images: Annotated[int | None, typer.Option(help="Only the first so many images. Default: all.")] = None,
-    decoding: Annotated[str, typer.Option(help="accurate, fast, creative or candidates.")] = "accurate",
-    num_beams: Annotated[int | None, typer.Option(help="Beams. Default: the preset's.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Prompt, decoding and image size of a published recipe: original-blip.")
+    ] = None,
+    decoding: Annotated[
+        str | None, typer.Option(help="accurate, fast, creative or candidates. Default: what is saved with the model.")
+    ] = None,
+    num_beams: Annotated[int | None, typer.Option(help="Beams. Default: those of the decoding.")] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest caption in tokens. Default: the preset's.")
+        int | None, typer.Option(help="Longest caption in tokens. Default: that of the decoding.")
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help='What captions begin with ("a picture of "). Default: nothing.')
+        str | None,
+        typer.Option(help='What captions begin with ("a picture of "). Default: the model\'s own; "" for nothing.'),
+    ] = None,
+    prompt_template: Annotated[
+        str | None, typer.Option(help='A prompt per image, from its columns ("a photo of {name}, ").')
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the pictures in pixels. Default: the model's.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     allow_overlap: Annotated[bool, typer.Option(help="Score images that the model was trained on.")] = False,
 ) -> None:
-    """Score a captioner on images that it was not trained on."""
+    """Score a captioner on images that it was not trained on, with the prompt and decoding that are saved with it."""
+    from ..caption_prompts import PromptTemplate, check_template, for_scoring
     from ..data.fingerprint import training_fingerprint
     from ..data.leakage import ensure_no_overlap
+    from ..errors import ConfigurationError
     from ..evaluation.systems import CaptionedImage, evaluate_predictions, write_systems
-    from ..models.decoding import DecodingOptions
     from ..pipeline import CaptionPipeline
-    from .data_options import load_split
+    from ..training.arguments import recipe_decoding
+    from .data_options import check_decoding, load_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
     quieten_libraries()
 
-    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "prompt": prompt}
-    options = DecodingOptions.preset(decoding, **{name: value for name, value in changes.items() if value is not None})
+    changes: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    options: DecodingOptions | str | None = decoding
+    if recipe is not None:
+        if decoding is not None:
+            raise ConfigurationError("--recipe and --decoding both say how to decode: give one of them.")
+        of_recipe = recipe_decoding(recipe)
+        options, image_size = of_recipe.options(), image_size or of_recipe.image_size
+    check_decoding(model, options, prompt=prompt, **changes)
+    template = None if prompt_template is None else PromptTemplate(prompt_template)
     data = load_split(dataset, split, data_dir=data_dir, limit=images)
     assert data is not None
+    if template is not None:
+        check_template(template, data.records)
     trained_on = training_fingerprint(model)
     overlap = []
     if trained_on is not None:
         overlap = ensure_no_overlap(trained_on, data.records, allow_overlap=allow_overlap)
     else:
         output.note(f"{model} does not say what it was trained on: the check for training images is left out.")
-    pipeline = CaptionPipeline.from_pretrained(model, decoding=options, batch_size=batch_size)
+    pipeline = CaptionPipeline.from_pretrained(
+        model,
+        decoding=options,
+        changes=changes,
+        prompt=prompt,
+        prompt_template=prompt_template,
+        image_size=image_size,
+        batch_size=batch_size,
+    )
     found = []
     with output.progress("Captioning", total=len(data)) as advance:
         for record, caption in zip(data.records, pipeline.stream(data.records), strict=True):
             if caption.error is None:
-                found.append(CaptionedImage(record, caption.text, caption.confidence))
+                found.append(CaptionedImage(record, for_scoring(caption).text, caption.confidence))
             else:
                 output.warning(f"{record.image_id}: {caption.error}")
             advance()

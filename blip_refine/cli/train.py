@@ -97,7 +97,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     from ..finetune import finetune, plan_finetuning
     from ..models.captioner import STARTER
     from ..training.checkpoints import find_earlier_run, remove_earlier_run
-    from .data_options import describe_split, load_split
+    from .data_options import describe_prompts, describe_split, load_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
@@ -123,6 +123,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     output.note(f"  dataset     {source}")
     for name, part in parts.items():
         output.note(describe_split(name, part))
+    if prompts := describe_prompts(train_set.records):
+        output.note(prompts)
     output.note(f"  output      {args.output_dir}")
     adapter = "dora" if own["dora"] else bool(own["lora"])
     if dry_run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,9 @@ class CaptionCollator:
         processor ([`BlipProcessor`]): Prepares pictures and splits captions into tokens.
         start_token_id (`int`): The decoder's start token.
         max_txt_len (`int`, defaults to 40): Longest caption in tokens, with prompt, start and end.
-        prompt (`str`, defaults to `""`): Put before every caption, as it will be when captioning ("a picture of ").
+        prompt (`str`, defaults to `""`): Put before every caption, as it will be when captioning ("a picture of ");
+            images that bring a `prompt` of their own have that instead. Prompt and caption are split into tokens
+            separately, as in decoding: a space at the end of the prompt, or none, changes nothing.
         captions_per_image (`str` or `int`, defaults to `"all"`): "all", or how many are drawn from each image's
             captions at each visit.
         training (`bool`, defaults to `True`): Draw captions; for evaluation all are used, whatever was asked for.
@@ -36,7 +38,8 @@ class CaptionCollator:
             8-bit levels where the processor allows it: a quarter of what a worker has to hand over and a GPU has to be
             sent, to be finished by [`ImagePreprocessor.normalize_tensor`].
         language_model_text ([`LanguageModelText`], *optional*): Makes the tensors of captions, for captioners that
-            hand the image to a language model (BLIP-2, InstructBLIP). It knows prompt and length itself.
+            hand the image to a language model (BLIP-2, InstructBLIP). It knows prompt and length itself, and has one
+            prompt for all images.
 
     Raises:
         ConfigurationError: Nothing fits: `max_txt_len` leaves no room after the prompt, or the number of captions is
@@ -65,15 +68,30 @@ class CaptionCollator:
         self.preprocessor = ImagePreprocessor.find(self.processor)
         if self.language_model_text is not None:
             return
-        prompt_ids = (
-            self.processor.tokenizer(self.prompt, add_special_tokens=False)["input_ids"] if self.prompt else []
-        )
-        self.prompt_length = len(prompt_ids)
-        if self.max_txt_len < self.prompt_length + 3:
+        self._prompt_ids(self.prompt)  # refuses what does not fit
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        ids = list(self.processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else []
+        if self.max_txt_len < len(ids) + 3:
             raise ConfigurationError(
-                f"max_txt_len={self.max_txt_len} leaves no room for a caption: start, end and the prompt "
-                f"{self.prompt!r} take {self.prompt_length + 2} tokens."
+                f"max_txt_len={self.max_txt_len} leaves no room for a caption: start, end and the prompt {prompt!r} "
+                f"take {len(ids) + 2} tokens."
             )
+        return ids
+
+    def check_prompts(self, prompts: Iterable[str]) -> None:
+        """Refuse prompts of single images that cannot be trained with.
+
+        Raises:
+            ConfigurationError: One is too long, or the captioner takes one prompt for all images.
+        """
+        for prompt in dict.fromkeys(prompts):
+            if self.language_model_text is not None:
+                raise ConfigurationError(
+                    "BLIP-2 and InstructBLIP are trained with one prompt for all images: leave out the prompt "
+                    f"template, or rename the column 'prompt' (the first is {prompt!r})."
+                )
+            self._prompt_ids(prompt)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """
@@ -85,7 +103,8 @@ class CaptionCollator:
             `image_states` `(images, patches + 1, hidden)`
             where the items bring them; `input_ids`, `attention_mask` and `labels`, each
             `(captions, length)`, absent where no image has captions; `caption_counts` `(images,)`; `indices`
-            `(images,)`, the items' places in the dataset; and `unreadable` (`list` of `(image_id, reason)`), where
+            `(images,)`, the items' places in the dataset; `prompts` (`list[str]`, one per image), where any has a
+            prompt of its own; and `unreadable` (`list` of `(image_id, reason)`), where
             an image was left out.
 
         Raises:
@@ -104,11 +123,16 @@ class CaptionCollator:
             batch["unreadable"] = unreadable
         captions = [self._choose(item["captions"]) for item in readable]
         batch["caption_counts"] = torch.tensor([len(texts) for texts in captions])
+        prompts = [item.get("prompt", self.prompt) for item in readable]
+        if any("prompt" in item for item in readable):
+            self.check_prompts(prompts)
+            batch["prompts"] = prompts
         if any(captions):
             without = [item["image_id"] for item, texts in zip(readable, captions, strict=True) if not texts]
             if without:
                 raise DataError(f"The image {without[0]!r} has no caption to train on or to be compared with.")
-            batch |= self.encode([text for texts in captions for text in texts], images=len(readable))
+            rows = [prompt for prompt, texts in zip(prompts, captions, strict=True) for _ in texts]
+            batch |= self.encode([text for texts in captions for text in texts], len(readable), rows)
         return batch
 
     def _pixels(self, pictures: list[Any]) -> torch.Tensor:
@@ -132,29 +156,36 @@ class CaptionCollator:
         batch = {"pixel_values": self._pixels([black]), "indices": torch.tensor([-1]), **self.encode([""], images=1)}
         return {**batch, "labels": torch.full_like(batch["labels"], IGNORED), "caption_counts": torch.tensor([1])}
 
-    def encode(self, texts: Sequence[str], images: int = 1) -> dict[str, torch.Tensor]:
+    def encode(
+        self, texts: Sequence[str], images: int = 1, prompts: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels` of captions, one a row, padded on the right to the longest.
 
         Args:
             texts (`Sequence[str]`): The captions.
             images (`int`, defaults to 1): How many images they belong to (what is made once an image depends on it).
+            prompts (`Sequence[str]`, *optional*): What each caption begins with; `prompt` by default.
         """
         if self.language_model_text is not None:
             return self.language_model_text.encode(texts, images)
         tokenizer = self.processor.tokenizer
-        encoded = tokenizer(
-            [self.prompt + text for text in texts],
-            padding=True,
-            # BLIP's positions are absolute and counted from the left: padding there would move every word.
-            padding_side="right",
-            truncation=True,
-            max_length=self.max_txt_len,
-            return_tensors="pt",
-        )
-        ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        ids[:, 0] = self.start_token_id
+        rows = [self.prompt] * len(texts) if prompts is None else prompts
+        prompt_ids = {prompt: self._prompt_ids(prompt) for prompt in dict.fromkeys(rows)}
+        # Truncated again below: the tokenizer knows nothing of the prompt's tokens.
+        options = {"add_special_tokens": False, "truncation": True, "max_length": self.max_txt_len}
+        words = tokenizer(list(texts), **options)["input_ids"]
+        beginnings = [[self.start_token_id, *prompt_ids[prompt]] for prompt in rows]
+        captions = [
+            [*beginning, *ids[: self.max_txt_len - len(beginning) - 1], tokenizer.sep_token_id]
+            for beginning, ids in zip(beginnings, words, strict=True)
+        ]
+        longest = max(map(len, captions))
+        # BLIP's positions are absolute and counted from the left: padding there would move every word.
+        ids = torch.tensor([[*row, *[tokenizer.pad_token_id] * (longest - len(row))] for row in captions])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in captions])
         labels = ids.masked_fill(mask == 0, IGNORED)
-        labels[:, : 1 + self.prompt_length] = IGNORED
+        for row, beginning in enumerate(beginnings):
+            labels[row, : len(beginning)] = IGNORED
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     def _choose(self, captions: Sequence[str]) -> Sequence[str]:

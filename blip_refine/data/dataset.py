@@ -94,7 +94,9 @@ class BlipCaptionDataset(Dataset):
         """The same images, read in another way.
 
         Args:
-            **changes: `transform`, `augment`, `image_size` or `truncated`; see the class.
+            **changes: `transform`, `augment`, `image_size` or `truncated`, see the class; or `prompt_template`
+                (`str` or [`PromptTemplate`]): what the captions of an image begin with, from its metadata
+                (`"a photo of {name}, "`).
         """
         changed = copy.copy(self)
         changed.reader = self.reader.with_changes(**changes)
@@ -108,7 +110,8 @@ class BlipCaptionDataset(Dataset):
 
         Returns:
             `dict`: `image` (`PIL.Image.Image` in RGB, or `None` where it cannot be decoded), `captions` (`tuple` of
-            `str`), `image_id` (`str`), `index` (`int`), and `error` (`str`, *optional*) saying why there is no image.
+            `str`), `image_id` (`str`), `index` (`int`), `prompt` (`str`, *optional*), what its captions begin with
+            where it has a prompt of its own, and `error` (`str`, *optional*) saying why there is no image.
         """
         return self.reader(self.records[index], index)
 
@@ -143,10 +146,4 @@ class FeatureDataset(Dataset):
             item = self.dataset[index]
             return {"error": "It could not be decoded when features were computed.", **item, "image": None}
         states = self.features[self.keys[record.image_id]]
-        return {
-            "captions": record.captions,
-            "image_id": record.image_id,
-            "index": index,
-            "image": None,
-            "image_states": states,
-        }
+        return {**self.dataset.reader.describe(record, index), "image": None, "image_states": states}

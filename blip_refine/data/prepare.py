@@ -171,6 +171,7 @@ def _row(record: CaptionRecord, output: Path) -> dict[str, Any]:
         "image": Path(image).as_posix(),
         "image_id": record.image_id,
         "captions": list(record.captions),
+        "prompt": record.prompt,
         "split": record.split,
         "source": record.source,
     }

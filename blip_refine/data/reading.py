@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..caption_prompts import PromptTemplate
 from ..errors import ImageDecodeError
 from ..records import CaptionRecord
 from .augment import Augmentation, load_augmentation
@@ -26,12 +27,15 @@ class RecordReader:
             that leaves as many pixels in the crop. By default the whole picture is decoded.
         truncated (`"error"` or `"recover"`, defaults to `"error"`): What to do with a file that ends too early: leave
             it out and say so, or keep what is there of it.
+        prompt_template ([`PromptTemplate`], *optional*): What the captions of an image begin with, from its metadata;
+            by default the prompt that its record brings.
     """
 
     transform: Callable | None = None
     augment: Augmentation | None = None
     image_size: tuple[int, int] | None = None
     truncated: Literal["error", "recover"] = "error"
+    prompt_template: PromptTemplate | None = None
 
     @classmethod
     def make(
@@ -55,6 +59,9 @@ class RecordReader:
         size = changes.get("image_size")
         if isinstance(size, int):
             changes["image_size"] = (size, size)
+        template = changes.get("prompt_template")
+        if isinstance(template, str):
+            changes["prompt_template"] = PromptTemplate(template)
         return replace(self, **changes)
 
     @property
@@ -70,9 +77,23 @@ class RecordReader:
         share = 1.0 if self.augment is None else self.augment.smallest_side
         return math.ceil(self.image_size[0] / share), math.ceil(self.image_size[1] / share)
 
+    def prompt_of(self, record: CaptionRecord) -> str | None:
+        """What the captions of an image begin with, if it has a prompt of its own.
+
+        Raises:
+            ConfigurationError: It lacks a column that the template names.
+        """
+        return record.prompt if self.prompt_template is None else self.prompt_template.fill_record(record)
+
+    def describe(self, record: CaptionRecord, index: int) -> dict[str, Any]:
+        """The item of a record without its picture."""
+        item = {"captions": record.captions, "image_id": record.image_id, "index": index}
+        prompt = self.prompt_of(record)
+        return item if prompt is None else {**item, "prompt": prompt}
+
     def __call__(self, record: CaptionRecord, index: int) -> dict[str, Any]:
         """The item of a record; see [`BlipCaptionDataset`] for what is in it."""
-        item = {"captions": record.captions, "image_id": record.image_id, "index": index}
+        item = self.describe(record, index)
         try:
             image = load_image(record.image, target_size=self.target_size, truncated=self.truncated)
         except ImageDecodeError as error:

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError
 from ..jsonlines import write_json
 from ..metrics.score import metric_names, score_systems
@@ -222,7 +223,10 @@ def _score(
         if caption.error is not None
     }
     references = {record.image_id: record.captions for record in records if record.image_id not in skipped}
-    captions = {cell.name: {image_id: one.captions[image_id] for image_id in references} for cell, one in made.items()}
+    captions = {
+        cell.name: {image_id: for_scoring(one.captions[image_id]) for image_id in references}
+        for cell, one in made.items()
+    }
     bootstrap = resamples if len(references) > 1 else 0
     texts = {name: {image_id: caption.text for image_id, caption in held.items()} for name, held in captions.items()}
     scores = score_systems(texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed)

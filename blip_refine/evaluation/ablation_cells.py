@@ -131,7 +131,9 @@ def claim_folder(folder: Path, records: Sequence[CaptionRecord], captioner: str)
     Raises:
         ConfigurationError: The folder holds drafts of other images or another captioner.
     """
-    content = [captioner, [(record.image_id, list(record.captions)) for record in records]]
+    content: list[Any] = [captioner, [(record.image_id, list(record.captions)) for record in records]]
+    if any(record.prompt for record in records):
+        content.append([record.prompt for record in records])
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     path = folder / "drafts" / "of.json"
     if path.is_file():
@@ -170,7 +172,8 @@ def make_drafts(
         if captioner is None:
             captioner = captioners(decoding) if callable(captioners) else captioners[decoding]
         began = time.perf_counter()
-        made = captions_of(captioner, part, batch_size=batch_size)
+        # Refiners are asked here what they are asked in the pipeline, prompt included; scoring cuts it off.
+        made = captions_of(captioner, part, batch_size=batch_size, prompts=True)
         seconds = (time.perf_counter() - began) / len(part)
         spent += [seconds] * len(part)
         named = {image_id: replace(caption, image_id=image_id) for image_id, caption in made.items()}

@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
 from ..records import Caption, CaptionRecord, ImageInput, SceneObject
 from .error_analysis import Judged, analyse_errors, background_of, people_judged
+
+if TYPE_CHECKING:
+    from ..pipeline import CaptionPipeline
 
 Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
 """Anything that is called with images and answers with their captions, in the same order."""
@@ -29,7 +33,8 @@ def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
 
     Args:
         path (`str` or `os.PathLike`): JSON Lines with `image_id` and `caption` (and, where known, `draft` and
-            `confidence`), or a JSON list of such objects (the COCO results format).
+            `confidence`), or a JSON list of such objects (the COCO results format). A `prompt` that a row names is cut
+            off its caption.
 
     Raises:
         SourceNotFoundError: There is no such file.
@@ -50,8 +55,9 @@ def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
             reason=row.get("reason"),
             image_id=image_id,
             error=row.get("error"),
+            prompt=row.get("prompt") if isinstance(row.get("prompt"), str) else None,
         )
-    return captions
+    return {image_id: for_scoring(caption) for image_id, caption in captions.items()}
 
 
 def read_references(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
@@ -85,7 +91,7 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def captions_of(
-    system: System, records: Sequence[CaptionRecord] | None = None, *, batch_size: int = 32
+    system: System, records: Sequence[CaptionRecord] | None = None, *, batch_size: int = 32, prompts: bool = False
 ) -> dict[str, Caption]:
     """What a system says about each image.
 
@@ -93,13 +99,16 @@ def captions_of(
         system (`System`): A file, a model, captions by image id, or a callable.
         records (`Sequence[CaptionRecord]`, *optional*): The images, for a system that has to look at them.
         batch_size (`int`, defaults to 32): Images handed to a callable at once.
+        prompts (`bool`, defaults to `False`): Leave the prompts in the captions. By default they are cut off, as
+            scoring needs it.
 
     Raises:
         ConfigurationError: The system has to look at images, and there are none.
         DataError: A callable gave another number of captions than it was given images.
     """
+    ready = (lambda caption: caption) if prompts else for_scoring
     if isinstance(system, Mapping):
-        return {str(image_id): _as_caption(caption, str(image_id)) for image_id, caption in system.items()}
+        return {str(image_id): ready(_as_caption(caption, str(image_id))) for image_id, caption in system.items()}
     if isinstance(system, (str, os.PathLike)) and Path(system).suffix.lower() in (".jsonl", ".json"):
         return read_predictions(system)
     if not records:
@@ -109,11 +118,15 @@ def captions_of(
     captions: dict[str, Caption] = {}
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        answers = list(system([record.image for record in batch]))
+        # Ours is given the records, whose prompts and columns it may need.
+        if isinstance(system, PipelineSystem):
+            answers: list[Caption | str] = list(system.caption(batch))
+        else:
+            answers = list(system([record.image for record in batch]))
         if len(answers) != len(batch):
             raise DataError(f"A system gave {len(answers)} captions for {len(batch)} images.")
         for record, answer in zip(batch, answers, strict=True):
-            captions[record.image_id] = _as_caption(answer, record.image_id)
+            captions[record.image_id] = ready(_as_caption(answer, record.image_id))
     return captions
 
 
@@ -139,7 +152,25 @@ def parse_systems(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def load_system(spec: str) -> Captioner:
+class PipelineSystem:
+    """A pipeline as a system: called with images like any other, and asked with records here.
+
+    Args:
+        pipeline ([`CaptionPipeline`]): What captions.
+    """
+
+    def __init__(self, pipeline: CaptionPipeline):
+        self.pipeline = pipeline
+
+    def __call__(self, images: Sequence[ImageInput]) -> list[Caption]:
+        return list(self.pipeline.stream(images))
+
+    def caption(self, records: Sequence[CaptionRecord]) -> list[Caption]:
+        """The captions of records, which may bring prompts of their own."""
+        return list(self.pipeline.stream(records))
+
+
+def load_system(spec: str) -> PipelineSystem:
     """A captioner from its name.
 
     Args:
@@ -148,8 +179,7 @@ def load_system(spec: str) -> Captioner:
     from ..pipeline import CaptionPipeline
 
     model, _, refiner = (part.strip() for part in spec.partition(">"))
-    pipeline = CaptionPipeline.from_pretrained(model, refiner=refiner or None)
-    return lambda images: list(pipeline.stream(images))
+    return PipelineSystem(CaptionPipeline.from_pretrained(model, refiner=refiner or None))
 
 
 def spread(gains: Sequence[float | None], limit: int) -> list[int]:

@@ -145,8 +145,11 @@ def push_model(model: Any, processor: Any, repo_id: str, **options: Any) -> Push
         processor ([`BlipProcessor`]): Its processor.
         repo_id (`str`): `owner/name`.
     """
+    from ..models.saved_defaults import save_defaults
+
     with tempfile.TemporaryDirectory(prefix="blip-refine-model-") as folder:
         model.save_pretrained(folder)
+        save_defaults(model, folder)
         processor.save_pretrained(folder)
         return push_captioner(folder, repo_id, **options)
 

@@ -101,6 +101,7 @@ def stage(
     else:
         if run.adapter:
             _copy_adapter(run.path, target, base_model)
+            _copy_settings(run.path, target, ("generation_config.json",))
         else:
             _copy_weights(run.path, target, max_shard_size)
         _copy_settings(run.path, target, PROCESSOR_FILES)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..caption_prompts import without_prompt
 from ..errors import SourceFormatError, SourceNotFoundError
 from ..jsonlines import read_jsonl, write_json
 from .validation import check_duplicates
@@ -71,7 +72,9 @@ def _predictions(rows: Iterator[tuple[str, dict[str, Any]]], path: str | os.Path
                 f"{where}: a prediction has an `image_id` and a `caption` that is text; found the keys "
                 f"{', '.join(map(repr, row))}."
             )
-        found.append((_id(row["image_id"], where), row["caption"]))
+        prompt = row.get("prompt")
+        text = without_prompt(row["caption"], prompt) if isinstance(prompt, str) else row["caption"]
+        found.append((_id(row["image_id"], where), text))
     check_duplicates(f"predictions of {os.fspath(path)}", (image_id for image_id, _ in found))
     return dict(found)
 
@@ -120,7 +123,10 @@ def _coco_captions(value: Any, path: str | os.PathLike) -> dict[str, list[str]]:
 
 
 def read_predictions(path: str | os.PathLike) -> dict[str, str]:
-    """Read predictions from a COCO results file (`.json`) or JSON Lines of `image_id` and `caption`."""
+    """Read predictions from a COCO results file (`.json`) or JSON Lines of `image_id` and `caption`.
+
+    A `prompt` that a row names is cut off its caption.
+    """
     if Path(path).suffix == ".json":
         return read_coco_results(path)
     return _predictions(_lines(path), path)

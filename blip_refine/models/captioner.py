@@ -23,6 +23,7 @@ from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
 from .hub_files import hub_has
 from .pickled_weights import with_safetensors
+from .saved_defaults import load_defaults, read_defaults
 from .stock_check import difference_from_stock
 
 logger = logging.getLogger(__name__)
@@ -289,6 +290,9 @@ def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple
         if image_size is None and size["height"] == size["width"]:
             # The base may have another size than the adapter was trained on; positions are interpolated as they were.
             image_size = size["height"]
+    saved = read_defaults(place)
+    if image_size is None and saved is not None:
+        image_size = saved.image_size
     if image_size is not None:
         resize_image_input(model, processor, image_size)
     try:
@@ -300,6 +304,7 @@ def _load_adapter(place, adapter, name_or_path, freeze_vision, loading) -> tuple
     check_image_size(model, processor)
     if freeze_vision:
         freeze_vision_encoder(wrapped)
+    load_defaults(wrapped, place)
     # `config._name_or_path` is the base's: this says where the adapter, and what it was trained on, is to be found.
     wrapped.adapter_folder = str(place)
     return wrapped.eval(), processor

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainingArguments
 
+from ..caption_prompts import PromptTemplate
 from ..data.augment import Augmentation, load_augmentation
 from ..errors import ConfigurationError
 from ..metrics import ALL_METRICS
 from ..models.decoding import DecodingOptions
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.features import FEATURE_DTYPES
+from ..models.saved_defaults import SavedDefaults, stock_arguments
 
 LOSS_METRICS = ("loss", "eval_loss")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
@@ -34,6 +36,22 @@ RECIPES: dict[str, dict[str, Any]] = {
     }
 }
 """Published recipes: training arguments, and `image_size`, which [`load_captioner`] is to be told."""
+
+
+def recipe_decoding(recipe: str) -> SavedDefaults:
+    """How a recipe captions: its prompt, decoding and image size.
+
+    Args:
+        recipe (`str`): One of `RECIPES`.
+
+    Raises:
+        ConfigurationError: There is no such recipe.
+    """
+    if recipe not in RECIPES:
+        raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
+    options = CaptionTrainingArguments.from_recipe(recipe).decoding
+    return SavedDefaults(stock_arguments(options), options.prompt, image_size=RECIPES[recipe].get("image_size"))
+
 
 AT_LEAST = {
     "per_device_train_batch_size": 1,
@@ -57,7 +75,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
 
     Args:
         max_txt_len (`int`, defaults to 40): Longest caption in tokens, prompt and special tokens included.
-        prompt (`str`, defaults to `""`): Put before every caption in training and decoding ("a picture of ").
+        prompt (`str`, *optional*): Put before every caption in training and decoding ("a picture of "). By default
+            the prompt that is saved with the model, if there is one; "" for none. Images that bring a prompt of their
+            own (a column `prompt`) have that instead.
+        prompt_template (`str`, *optional*): A prompt per image, from columns of its record: "a photo of {name}, ".
         captions_per_image (`str`, defaults to `"all"`): "all", or how many are drawn for an image at each visit.
         augment (`str`, defaults to `"none"`): What is done to training images at each visit, with captions kept true:
             "standard", "light" or "none"; see [`Augmentation`]. Evaluation is never augmented.
@@ -119,7 +140,12 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: items hold pictures."})
 
     max_txt_len: int = field(default=40, metadata={"help": "Longest caption in tokens."})
-    prompt: str = field(default="", metadata={"help": 'Put before every caption ("a picture of ").'})
+    prompt: str | None = field(
+        default=None, metadata={"help": 'Put before every caption ("a picture of "); by default the model\'s own.'}
+    )
+    prompt_template: str | None = field(
+        default=None, metadata={"help": 'A prompt per image, from its columns ("a photo of {name}, ").'}
+    )
     captions_per_image: str = field(default="all", metadata={"help": "all, or how many are drawn at each visit."})
     augment: str = field(default="none", metadata={"help": "standard, light or none; training images only."})
     augment_flip_writing: bool = field(default=False, metadata={"help": "Mirror where a caption speaks of writing."})
@@ -165,7 +191,7 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if self.feature_dtype not in FEATURE_DTYPES:
             known = ", ".join(FEATURE_DTYPES)
             raise ConfigurationError(f"There is no feature_dtype {self.feature_dtype!r}; there are: {known}.")
-        _ = self.decoding  # refuses what cannot be
+        _ = self.decoding, self.template  # refuses what cannot be
         self._spell_metric()
         if self.loss_only and self.compare_with_base:
             raise ConfigurationError("compare_with_base scores generated captions, and loss_only generates none.")
@@ -245,6 +271,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         )
 
     @property
+    def template(self) -> PromptTemplate | None:
+        """`prompt_template`, parsed."""
+        return None if self.prompt_template is None else PromptTemplate(self.prompt_template)
+
+    @property
     def chosen_precision(self) -> str:
         """What training computes in: "bf16", "fp16" or "fp32"."""
         return "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"
@@ -273,7 +304,7 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             max_new_tokens=self.max_new_tokens,
             length_penalty=self.length_penalty,
             early_stopping=self.early_stopping if self.num_beams > 1 else False,
-            prompt=self.prompt,
+            prompt=self.prompt or "",
         )
 
 

@@ -21,8 +21,8 @@ from ..data.streaming import ShardedCaptionStream
 from ..errors import ConfigurationError
 from ..evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions
 from ..metrics import ALL_METRICS, corpus_sacrebleu, score_captions
-from ..models.decoding import generate_captions
 from ..models.families import base_model
+from ..models.prompted import generate_with_prompts
 from ..models.vision_encoder import encode_images
 from .dividing import is_divided, whole_weights
 from .samples import write_samples
@@ -81,6 +81,7 @@ class EvaluatingTrainer(Seq2SeqTrainer):
         rows: dict[int, tuple[float, int, str, float | None]] = {}
         with whole_weights(model):
             for batch in dataloader:
+                prompts = batch.get("prompts")
                 batch = send_to_device(batch, self.args.device)
                 indices = batch["indices"].tolist()
                 inputs = self._model_inputs(batch)
@@ -91,8 +92,13 @@ class EvaluatingTrainer(Seq2SeqTrainer):
                 losses, tokens = self._losses_of_images(model, inputs)
                 decoded: list[Any] = [None] * len(indices)
                 if generate:
-                    decoded = generate_captions(
-                        model, self.processing_class, None, self.args.decoding, image_states=inputs["image_states"]
+                    decoded = generate_with_prompts(
+                        model,
+                        self.processing_class,
+                        None,
+                        self.args.decoding,
+                        prompts,
+                        image_states=inputs["image_states"],
                     )
                 for index, loss, count, image in zip(indices, losses, tokens, decoded, strict=True):
                     text, confidence = (self._new_text(image), image.log_probs[0]) if image else ("", None)

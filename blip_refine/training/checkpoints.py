@@ -115,7 +115,8 @@ def remove_earlier_run(run: str | os.PathLike) -> None:
     for folder in [*folders, Path(run, "merged")]:
         if folder.exists():
             shutil.rmtree(folder)
-    for pattern in ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json"):
+    names = ("adapter_config.json", "config.json", "generation_config.json")
+    for pattern in ("*.safetensors", "*.safetensors.index.json", *names):
         for path in Path(run).glob(pattern):
             path.unlink()
 

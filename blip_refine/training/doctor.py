@@ -20,6 +20,7 @@ from ..models.adapters import attached_parameters
 from ..models.captioner import count_parameters
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
+from ..models.saved_defaults import saved_defaults
 from ..models.stock_check import difference_from_stock
 from .arguments import CaptionTrainingArguments
 from .loading import make_collator, make_ready
@@ -80,6 +81,7 @@ def check_captioner(
         difference = difference_from_stock(model, vision=True)
         same = f"image states and words are those of transformers {transformers.__version__}"
         yield Check("stock modules", "error" if difference else "ok", difference or same)
+    yield _check_prompt(model, args)
     try:
         make_ready(model, processor, args)
         yield Check("image size", "ok", f"{captioner.config.vision_config.image_size} pixels in model and processor")
@@ -99,6 +101,20 @@ def check_captioner(
     if train is not None:
         yield from _check_batch(model, collator, train)
         yield _check_memory(model, args, train)
+
+
+def _check_prompt(model: Any, args: CaptionTrainingArguments) -> Check:
+    """Which prompt the captioner was saved with, and which it would be trained with."""
+    saved = saved_defaults(model)
+    own = "" if saved is None else saved.prompt
+    if args.template is not None:
+        return Check("prompt", "ok", f"{args.prompt_template!r}, filled in per image")
+    if args.prompt is None or args.prompt.split() == own.split():
+        kept = f"{own!r}, which is saved with the model" if own else "none"
+        return Check("prompt", "ok", kept)
+    if not own:
+        return Check("prompt", "ok", repr(args.prompt))
+    return Check("prompt", "warning", f"{args.prompt!r}; the model was trained with {own!r}, and has to learn another")
 
 
 def _check_memory(model: Any, args: CaptionTrainingArguments, train: BlipCaptionDataset) -> Check:

@@ -14,15 +14,19 @@ import torch
 from torch import nn
 from transformers import Seq2SeqTrainer
 
+from ..caption_prompts import PromptTemplate, check_template
 from ..data.augment import Augmentation
 from ..data.collator import CaptionCollator
 from ..data.dataset import FeatureDataset
 from ..data.preprocess import ImagePreprocessor
 from ..errors import ConfigurationError, DataError
 from ..models.captioner import check_image_size
+from ..models.decoding import prompt_tokens
 from ..models.families import base_model
 from ..models.features import VisionFeatures
 from ..models.freezing import freeze_first_layers, freeze_vision_encoder
+from ..models.prompted import room_for_prompt
+from ..models.saved_defaults import saved_defaults
 from .arguments import CaptionTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -61,7 +65,7 @@ class LoadingTrainer(Seq2SeqTrainer):
         persistent, self.args.dataloader_persistent_workers = self.args.dataloader_persistent_workers, False
         try:
             with self._loading(training=False):
-                return super().get_test_dataloader(test_dataset)
+                return super().get_test_dataloader(prompted(test_dataset, self.args.template))
         finally:
             self.args.dataloader_persistent_workers = persistent
 
@@ -117,7 +121,7 @@ class LoadingTrainer(Seq2SeqTrainer):
             if self.unreadable.keys() >= {record.image_id for record in records}:
                 first = records[0].image_id
                 raise DataError(f"No training image can be decoded; {first!r}: {self.unreadable[first]}")
-        inputs = {name: value for name, value in batch.items() if name not in ("unreadable", "indices")}
+        inputs = {name: value for name, value in batch.items() if name not in ("unreadable", "indices", "prompts")}
         pixels = inputs.get("pixel_values")
         if self._preprocessor is not None and pixels is not None and pixels.dtype == torch.uint8:
             inputs["pixel_values"] = self._preprocessor.normalize_tensor(pixels)
@@ -125,7 +129,8 @@ class LoadingTrainer(Seq2SeqTrainer):
 
 
 def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments) -> None:
-    """Check that a captioner and its processor fit each other, and freeze what is not to be trained, in place.
+    """Check that a captioner and its processor fit each other, freeze what is not to be trained, and take over the
+    prompt that is saved with the captioner unless another was asked for, in place.
 
     Raises:
         ModelError: The processor makes pictures of another size than the model takes.
@@ -134,6 +139,9 @@ def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments)
     if args.output_dir is not None and Path(args.output_dir).is_file():
         raise ConfigurationError(f"The run must be written into a folder, and {str(args.output_dir)!r} is a file.")
     check_image_size(base_model(model), processor)
+    saved = saved_defaults(model)
+    if args.prompt is None and saved is not None and saved.prompt:
+        args.prompt = saved.prompt
     if args.freeze_vision:
         freeze_vision_encoder(model)
     freeze_first_layers(model, vision=args.freeze_vision_layers, text=args.freeze_text_layers)
@@ -152,17 +160,57 @@ def make_collator(model: nn.Module, processor: Any, args: CaptionTrainingArgumen
     if captioner.config.model_type != "blip":
         from ..models.blip2_text import LanguageModelText
 
-        text = LanguageModelText(captioner, processor, args.prompt, args.max_txt_len)
+        text = LanguageModelText(captioner, processor, args.prompt or "", args.max_txt_len)
     return CaptionCollator(
         processor=processor,
         # T5 has none: its decoder starts from the padding token, and LanguageModelText knows it.
         start_token_id=getattr(captioner.config.text_config, "bos_token_id", None) or 0,
         max_txt_len=args.max_txt_len,
-        prompt=args.prompt,
+        prompt=args.prompt or "",
         captions_per_image=args.captions_per_image,
         seed=args.seed,
         language_model_text=text,
     )
+
+
+def prompted(dataset: Any, template: PromptTemplate | None) -> Any:
+    """A dataset or stream whose images have the prompts of a template.
+
+    Raises:
+        ConfigurationError: It cannot be given one, or an image lacks a column that the template names.
+    """
+    if template is None or dataset is None or isinstance(dataset, FeatureDataset):
+        return dataset
+    if not hasattr(dataset, "with_changes"):
+        kind = type(dataset).__name__
+        raise ConfigurationError(f"prompt_template needs a BlipCaptionDataset or a CaptionStream, not a {kind}.")
+    if isinstance(getattr(dataset, "records", None), Sequence):
+        check_template(template, dataset.records)
+    return dataset.with_changes(prompt_template=template)
+
+
+def check_prompts(model: nn.Module, collator: Any, args: CaptionTrainingArguments, *datasets: Any) -> None:
+    """Refuse prompts of single images that do not fit, before training.
+
+    Raises:
+        ConfigurationError: One is too long to train on or to caption with, or the captioner has one for all images.
+    """
+    for dataset in datasets:
+        records, reader = getattr(dataset, "records", None), getattr(dataset, "reader", None)
+        if not isinstance(records, Sequence) or reader is None:
+            continue  # a stream is checked as it comes
+        prompts = dict.fromkeys(prompt for record in records if (prompt := reader.prompt_of(record)) is not None)
+        if not prompts or not isinstance(collator, CaptionCollator):
+            continue
+        collator.check_prompts(prompts)
+        room = room_for_prompt(model, args.decoding)
+        for prompt in prompts:
+            length = len(prompt_tokens(collator.processor, prompt))
+            if room is not None and length > room:
+                raise ConfigurationError(
+                    f"The prompt {prompt!r} has {length} tokens, and beside max_new_tokens={args.max_new_tokens} the "
+                    f"model has room for {room}: shorten it, or lower max_new_tokens."
+                )
 
 
 def augmented(dataset: Any, augmentation: Augmentation) -> Any:

@@ -47,6 +47,7 @@ def describe_plan(model: Any, args: CaptionTrainingArguments, records: Sequence[
         `list[str]`: Fingerprint of the data, trained parameters, optimizer steps, precision and estimated memory.
     """
     total, trained = count_parameters(model)
+    prompt = args.prompt if args.prompt_template is None else args.prompt_template
     devices = max(1, args.world_size)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * devices
     an_epoch = math.ceil(len(records) / batch)
@@ -56,8 +57,10 @@ def describe_plan(model: Any, args: CaptionTrainingArguments, records: Sequence[
         parts.append(f"{args.gradient_accumulation_steps} accumulated")
     if devices > 1:
         parts.append(f"{devices} devices")
+    told = [f"  prompt      {prompt!r}"] if prompt else []
     return [
         f"  fingerprint {fingerprint_records(records)}",
+        *told,
         f"  trained     {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %) of a "
         f"{family_of(model).title} captioner",
         f"  steps       {steps}: {an_epoch} an epoch of {batch} images ({' x '.join(parts)}), each with "

@@ -14,6 +14,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.fingerprint import TRAINING_FINGERPRINT_FILE, Fingerprint, save_fingerprint
 from ..data.leakage import images_seen
+from ..models.saved_defaults import save_defaults, set_defaults
 from .checkpoints import INCOMPLETE, publish
 from .throughput import Throughput
 
@@ -59,6 +60,8 @@ class SavingTrainer(Seq2SeqTrainer):
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         self.processing_class.save_pretrained(folder)
+        set_defaults(self.model, self.args.decoding, self.args.prompt_template)
+        save_defaults(self.model, folder)
         # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
         Path(folder, "training_args.bin").unlink(missing_ok=True)
         # Whoever evaluates or trains this checkpoint on is to know what it has seen.

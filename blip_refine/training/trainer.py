@@ -17,13 +17,14 @@ from ..data.streaming import ShardedCaptionStream
 from ..errors import BlipRefineError, ConfigurationError, DataError
 from ..hub.trainer import HubPushMixin, PublishSaves
 from ..models.captioner import base_model
+from ..models.saved_defaults import set_defaults
 from .arguments import CaptionTrainingArguments
 from .base_comparison import ComparingTrainer
 from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
 from .dividing import divide
-from .loading import LoadingTrainer, augmented, make_collator, make_ready
+from .loading import LoadingTrainer, augmented, check_prompts, make_collator, make_ready, prompted
 from .memory import advise_on_memory, is_out_of_memory
 from .optimization import set_learning_rates
 from .saving import SavingTrainer, tied_weights_are_not_missing
@@ -83,6 +84,9 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         if eval_dataset is None:
             args.eval_strategy, args.load_best_model_at_end = "no", False
         make_ready(model, processing_class, args)
+        train_dataset, eval_dataset, test_dataset = (
+            prompted(dataset, args.template) for dataset in (train_dataset, eval_dataset, test_dataset)
+        )
         # What a checkpoint was trained on before it came here, it has seen too.
         self._seen_before = training_fingerprint(
             getattr(base_model(model).config, "name_or_path", None), getattr(model, "adapter_folder", None)
@@ -100,6 +104,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         if args.augmentation is not None and train_dataset is not None:
             train_dataset = augmented(train_dataset, args.augmentation)
         collator = data_collator or make_collator(model, processing_class, args)
+        check_prompts(model, collator, args, train_dataset, eval_dataset, test_dataset)
         callbacks = [KeepStartToken(base_model(model)), LogEachEpoch(), WriteCurves(), *(callbacks or [])]
         if args.track_energy:
             callbacks.append(EnergyMeter(args.energy_country))
@@ -146,6 +151,8 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             discard_incomplete(self.args.output_dir)
         if self.args.cache_vision_features:
             self.train_dataset = self.cache_features(self.train_dataset)
+        # Saved with every checkpoint, and used by whoever captions with this model from now on.
+        set_defaults(self.model, self.args.decoding, self.args.prompt_template)
         self._throughput = Throughput()
         try:
             with tied_weights_are_not_missing(self.model):

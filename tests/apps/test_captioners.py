@@ -108,7 +108,7 @@ def test_confidence_in_words():
 def test_settings_of_the_panel():
     settings = read_settings("fast", 3, 12.0, None, "rules", "formal", "brief", "alt-text", "de", 9)
     assert settings == Settings(
-        "fast", 3, 12, "", "rules", Style("formal", "brief", "descriptive", 9, "alt-text", "de")
+        "fast", 3, 12, None, "rules", Style("formal", "brief", "descriptive", 9, "alt-text", "de")
     )
 
 

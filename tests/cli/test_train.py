@@ -41,7 +41,7 @@ def changed_value(field):
         "eval_strategy": "steps", "save_strategy": "steps", "metric_for_best_model": "CIDEr", "energy_country": "DEU",
         "prompt": "a picture of ", "output_dir": "elsewhere", "feature_cache_dir": "elsewhere", "report_to": "none",
         "num_train_epochs": 2.5, "logging_steps": 7, "vision_learning_rate": 1e-6, "early_stopping_patience": 3,
-        "save_total_limit": 5, "layer_lr_decay": 0.9, "length_penalty": 0.5,
+        "save_total_limit": 5, "layer_lr_decay": 0.9, "length_penalty": 0.5, "prompt_template": "a {name} ",
     }  # fmt: skip
     if field.name in special:
         return special[field.name]

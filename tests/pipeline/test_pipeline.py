@@ -149,7 +149,7 @@ def test_memory_exhausted_on_a_batch_is_met_with_smaller_ones(make_pipeline, pho
 
     sizes, with_graphs = [], []
 
-    def short_of_memory(model, processor, values, options, graphs):
+    def short_of_memory(model, processor, values, options, prompts, graphs):
         sizes.append(len(values))
         with_graphs.append(graphs is not None)
         if len(values) > 2:
@@ -157,7 +157,7 @@ def test_memory_exhausted_on_a_batch_is_met_with_smaller_ones(make_pipeline, pho
         return generate_captions(model, processor, values, options)
 
     expected = [one.text for one in make_pipeline()(photos)]
-    monkeypatch.setattr(module, "generate_captions", short_of_memory)
+    monkeypatch.setattr(module, "generate_with_prompts", short_of_memory)
     assert [one.text for one in make_pipeline(batch_size=10)(photos)] == expected
     assert sizes[0] == 10 and max(sizes[1:]) == 5
     assert with_graphs[0] and not any(with_graphs[1:]), "recordings hold memory, too"

@@ -46,14 +46,16 @@ class CaptionRequest:
 def model_fn(model_dir: str) -> CaptionPipeline:
     """Load the captioner from the folder that `model.tar.gz` was unpacked into.
 
-    `BLIP_REFINE_REFINER` and `BLIP_REFINE_DECODING` name a refiner and a decoding preset.
+    `BLIP_REFINE_REFINER` and `BLIP_REFINE_DECODING` name a refiner and a decoding preset, and `BLIP_REFINE_PROMPT` is
+    what captions begin with. By default the prompt and decoding that are saved with the model are used.
     """
     from ...pipeline import CaptionPipeline
 
     return CaptionPipeline.from_pretrained(
         model_dir,
         refiner=os.environ.get("BLIP_REFINE_REFINER") or None,
-        decoding=os.environ.get("BLIP_REFINE_DECODING") or "accurate",
+        decoding=os.environ.get("BLIP_REFINE_DECODING") or None,
+        prompt=os.environ.get("BLIP_REFINE_PROMPT"),
     )
 
 

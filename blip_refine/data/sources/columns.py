@@ -18,6 +18,7 @@ CAPTION_NAMES = (
 )  # fmt: skip
 ID_NAMES = ("image_id", "cocoid", "imgid", "id", "key", "__key__", "uid")
 SPLIT_NAMES = ("split", "subset", "partition")
+PROMPT_NAMES = ("prompt",)
 NUMBERED_CAPTION = re.compile(r"^(caption|text|sentence|description|raw)s?[ _-]?(\d+)$")
 
 
@@ -30,12 +31,19 @@ class Columns:
         captions (`tuple[str, ...]`): One column, or several (`caption_0` to `caption_4`); each a text or a list.
         image_id (`str`, *optional*): The image's name.
         split (`str`, *optional*): The image's split.
+        prompt (`str`, *optional*): What the image's captions begin with.
     """
 
     image: str
     captions: tuple[str, ...]
     image_id: str | None = None
     split: str | None = None
+    prompt: str | None = None
+
+    @property
+    def used(self) -> set[str | None]:
+        """The columns that have a meaning; all others are metadata."""
+        return {self.image, self.image_id, self.split, self.prompt, *self.captions}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class ColumnOptions:
         caption_column (`str` or `Sequence[str]`, *optional*): The column or columns of captions; found by default.
         id_column (`str`, *optional*): The column of the image's name; found by default, may be missing.
         split_column (`str`, *optional*): The column of the split; found by default, may be missing.
+        prompt_column (`str`, *optional*): The column of each image's prompt; "prompt" by default, may be missing.
         require_captions (`bool`, defaults to `True`): Whether images without captions are left out, and a table
             without any is refused.
     """
@@ -55,6 +64,7 @@ class ColumnOptions:
     caption_column: str | Sequence[str] | None = None
     id_column: str | None = None
     split_column: str | None = None
+    prompt_column: str | None = None
     require_captions: bool = True
 
     def find(self, names: Iterable[str], where: str) -> Columns:
@@ -70,7 +80,7 @@ class ColumnOptions:
         present = [str(name) for name in names]
         there = f"It has the columns {', '.join(map(repr, present)) or '(none)'}."
         given = (self.caption_column,) if isinstance(self.caption_column, str) else tuple(self.caption_column or ())
-        for name in (self.image_column, self.id_column, self.split_column, *given):
+        for name in (self.image_column, self.id_column, self.split_column, self.prompt_column, *given):
             if name is not None and name not in present:
                 raise SourceFormatError(f"{where} has no column {name!r}. {there}")
 
@@ -90,6 +100,7 @@ class ColumnOptions:
             captions=captions,
             image_id=self.id_column or _find(others, ID_NAMES),
             split=self.split_column or _find(present, SPLIT_NAMES),
+            prompt=self.prompt_column or _find([name for name in others if name not in captions], PROMPT_NAMES),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import SourceFormatError
@@ -64,11 +65,7 @@ def _load_metadata(
             image_id = record.image_id
             if isinstance(record.image, str) and not columns.id_column and path.parent != folder:
                 image_id = relative_id(path.parent / image_id, folder)
-            records.append(
-                CaptionRecord(
-                    record.image, record.captions, image_id, record.split or split, name, metadata=record.metadata
-                )
-            )
+            records.append(replace(record, image_id=image_id, split=record.split or split))
     named = {str(record.image) for record in records}
     for image in walk_images(folder):
         if str(image) not in named:

@@ -46,6 +46,7 @@ class Row:
         split (`str`, *optional*): Its split, under any usual name.
         metadata (`Mapping[str, Any]`): What else the row holds.
         where (`str`): Where the row stands, for messages.
+        prompt (`str`, *optional*): What the image's captions begin with.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Row:
     split: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+    prompt: str | None = None
 
 
 def group_rows(rows: Iterable[Row], source: str, rejections: Rejections) -> list[CaptionRecord]:
@@ -66,7 +68,7 @@ def group_rows(rows: Iterable[Row], source: str, rejections: Rejections) -> list
         rejections (`Rejections`): Rows that say an image's split otherwise than its first row are noted here.
 
     Raises:
-        SourceFormatError: Two different images have the same name.
+        SourceFormatError: Two different images have the same name, or the rows of one image have different prompts.
     """
     firsts: dict[str, Row] = {}
     captions: dict[str, list[str]] = {}
@@ -85,6 +87,7 @@ def group_rows(rows: Iterable[Row], source: str, rejections: Rejections) -> list
         elif split_name(row.split) != split_name(first.split):
             # The same image in two splits is the leak that this library exists to prevent: the first split keeps it.
             rejections.add("image in two splits", row.image_id, row.where, f"{row.split}, first seen in {first.split}")
+        _check_prompt(first, row)
         captions[row.key].extend(row.captions)
     return [
         CaptionRecord(
@@ -94,9 +97,18 @@ def group_rows(rows: Iterable[Row], source: str, rejections: Rejections) -> list
             split=split_name(row.split),
             source=source,
             metadata=dict(row.metadata),
+            prompt=row.prompt,
         )
         for key, row in firsts.items()
     ]
+
+
+def _check_prompt(first: Row, row: Row) -> None:
+    if row.prompt != first.prompt:
+        raise SourceFormatError(
+            f"{row.where}: the image {row.image_id!r} has the prompt {row.prompt!r}, and in {first.where} "
+            f"{first.prompt!r}. An image has one prompt for all its captions."
+        )
 
 
 def group_adjacent_rows(rows: Iterable[Row], source: str) -> Iterator[CaptionRecord]:
@@ -111,7 +123,13 @@ def group_adjacent_rows(rows: Iterable[Row], source: str) -> Iterator[CaptionRec
 
     def record(row: Row) -> CaptionRecord:
         return CaptionRecord(
-            row.image, tuple(captions), row.image_id, split_name(row.split), source, metadata=dict(row.metadata)
+            row.image,
+            tuple(captions),
+            row.image_id,
+            split_name(row.split),
+            source,
+            metadata=dict(row.metadata),
+            prompt=row.prompt,
         )
 
     for row in rows:
@@ -120,6 +138,7 @@ def group_adjacent_rows(rows: Iterable[Row], source: str) -> Iterator[CaptionRec
             first, captions = None, []
         if first is None:
             first = row
+        _check_prompt(first, row)
         captions.extend(row.captions)
     if first is not None:
         yield record(first)

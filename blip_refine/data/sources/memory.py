@@ -13,7 +13,7 @@ from ..images import PackedImage
 from ..rejections import Rejections
 from .columns import FOUND_BY_NAME, ColumnOptions, Columns
 from .grouping import Row, group_adjacent_rows, group_rows
-from .table import captions_of
+from .table import captions_of, prompt_of
 
 
 class DatasetImage(PackedImage):
@@ -126,8 +126,7 @@ def _rows_of(part: Any, columns: Columns, split: str | None, name: str, rejectio
         if images is not None and isinstance(image, bytes):
             image = DatasetImage(images, number, columns.image, f"{name}/{image_name}")
         given = row.get(columns.image_id) if columns.image_id else None
-        used = {columns.image, columns.image_id, columns.split, *columns.captions}
-        metadata = {k: v for k, v in row.items() if k not in used and isinstance(v, (str, int, float, bool))}
+        metadata = {k: v for k, v in row.items() if k not in columns.used and isinstance(v, (str, int, float, bool))}
         own_split = row.get(columns.split) if columns.split else None
         yield Row(
             key,
@@ -137,6 +136,7 @@ def _rows_of(part: Any, columns: Columns, split: str | None, name: str, rejectio
             own_split or split,
             metadata,
             where,
+            prompt_of(row, columns),
         )
 
 

@@ -109,8 +109,9 @@ def records_of_rows(
                 captions_of(row, columns, place, rejections),
                 str(given) if given not in (None, "") else image_name,
                 _text_or_none(row.get(columns.split)) if columns.split else None,
-                _metadata_of(row, columns),
+                metadata_of(row, columns),
                 place,
+                prompt_of(row, columns),
             )
 
     records = group_rows(grouped(), name, rejections)
@@ -137,6 +138,12 @@ def captions_of(row: Mapping[str, Any], columns: Columns, where: str, rejections
             elif entry is not None:
                 rejections.add("caption is not text", str(entry)[:80], where, f"a {type(entry).__name__}")
     return tuple(captions)
+
+
+def prompt_of(row: Mapping[str, Any], columns: Columns) -> str | None:
+    """The prompt of a row, as it stands there; `None` for an empty cell."""
+    value = row.get(columns.prompt) if columns.prompt else None
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def read_rows(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], list[str]]:
@@ -247,9 +254,13 @@ def _image_of(value: Any, folder: Path, where: str) -> tuple[ImageInput, str, st
     return str(path), str(path), PurePosixPath(value.replace("\\", "/")).as_posix(), path.is_file()
 
 
-def _metadata_of(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    used = {columns.image, columns.image_id, columns.split, *columns.captions}
-    return {key: value for key, value in row.items() if key not in used and isinstance(value, (str, int, float, bool))}
+def metadata_of(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """The texts and numbers of a row that have no meaning of their own here, by column."""
+    return {
+        key: value
+        for key, value in row.items()
+        if key not in columns.used and isinstance(value, (str, int, float, bool))
+    }
 
 
 def _text_or_none(value: Any) -> str | None:
