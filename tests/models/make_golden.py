@@ -19,6 +19,11 @@ import torch.nn.functional as F
 import transformers
 from PIL import Image
 
+from blip_refine.models.captioner import load_captioner
+from blip_refine.models.decoding import DecodingOptions, generate_captions
+
+from .stock import stock_captions
+
 HERE = Path(__file__).resolve().parent
 STARTER = HERE.parent.parent / "blip_refine" / "starter"
 SIDE = 96
@@ -30,6 +35,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "prompt": {"num_beams": 3, "max_new_tokens": 30, "early_stopping": False, "length_penalty": 0.8},
 }
 LEARNING_RATE = 0.05
+
+
+def golden_options(name: str) -> DecodingOptions:
+    """One of `SETTINGS`, as the options of this package."""
+    return DecodingOptions(**SETTINGS[name], prompt=PROMPT if name == "prompt" else "")
 
 
 def draw_pictures() -> Image.Image:
@@ -66,35 +76,10 @@ def stock_model(dtype: torch.dtype = torch.float32) -> Any:
     return model.to(dtype).eval()
 
 
-@torch.no_grad()
 def stock_decoding(model: Any, processor: Any, pixels: torch.Tensor, name: str) -> list[dict[str, Any]]:
-    """Tokens, mean log-probability and text of each picture by stock `generate`."""
-    config = model.config.text_config
-    words = processor.tokenizer(PROMPT, add_special_tokens=False)["input_ids"] if name == "prompt" else []
-    start = [config.bos_token_id, *words]
-    generated = model.generate(
-        pixel_values=pixels,
-        # `generate` drops the last token, which is the tokenizer's end token.
-        input_ids=torch.tensor([[*start, config.sep_token_id]]).repeat(len(pixels), 1),
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_logits=True,
-        **SETTINGS[name],
-    )
-    log_probs = model.text_decoder.compute_transition_scores(
-        generated.sequences, generated.logits, getattr(generated, "beam_indices", None), normalize_logits=True
-    )
-    found = []
-    for row, values in zip(generated.sequences[:, len(start) :].tolist(), log_probs.tolist(), strict=True):
-        length = row.index(config.sep_token_id) + 1 if config.sep_token_id in row else len(row)
-        found.append(
-            {
-                "text": processor.tokenizer.decode([*start, *row[:length]], skip_special_tokens=True).strip(),
-                "tokens": row[:length],
-                "log_prob": sum(values[:length]) / length,
-            }
-        )
-    return found
+    """Text, tokens and mean log-probability of each picture by stock `generate`."""
+    decoded = stock_captions(model, processor, pixels, golden_options(name))
+    return [{"text": one.texts[0], "tokens": list(one.tokens[0]), "log_prob": one.log_probs[0]} for one in decoded]
 
 
 def text_batch(processor: Any, texts: list[str], start: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,9 +114,6 @@ def stock_step(pixels: torch.Tensor, tokens: torch.Tensor, labels: torch.Tensor)
 
 
 def main() -> None:
-    from blip_refine.models.captioner import load_captioner
-    from blip_refine.models.decoding import generate_captions
-
     draw_pictures().save(HERE / "golden.png", optimize=True)
     processor = transformers.BlipProcessor.from_pretrained(STARTER)
     pixels, model = golden_pixels(), stock_model()

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from blip_refine.models.captioner import load_captioner
-from blip_refine.models.decoding import DecodingOptions, generate_captions
+from blip_refine.models.decoding import generate_captions
 from blip_refine.models.scoring import score_texts
 
 from .make_golden import (
     LEARNING_RATE,
-    PROMPT,
     SETTINGS,
     golden_captions,
+    golden_options,
     golden_pixels,
     stock_decoding,
     stock_model,
@@ -34,10 +34,6 @@ DEVICES = [
     "cpu",
     pytest.param("mps", marks=pytest.mark.skipif(not torch.backends.mps.is_available(), reason="no MPS")),
 ]
-
-
-def options_of(name: str) -> DecodingOptions:
-    return DecodingOptions(**SETTINGS[name], prompt=PROMPT if name == "prompt" else "")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +67,7 @@ def test_the_golden_captions_can_tell_right_from_wrong():
 @pytest.mark.parametrize("name", SETTINGS)
 def test_ours_gives_the_golden_captions(starter, name, device):
     model, processor = starter
-    decoded = generate_captions(model.to(device), processor, golden_pixels(), options_of(name))
+    decoded = generate_captions(model.to(device), processor, golden_pixels(), golden_options(name))
     model.to("cpu")
     found = [
         {"text": image.texts[0], "tokens": list(image.tokens[0]), "log_prob": image.log_probs[0]} for image in decoded
