@@ -98,8 +98,12 @@ def uses_in(file: str, tree: ast.AST, own: set[str]) -> Iterator[Use]:
                     yield Use(file, full, node.lineno)
 
 
-def overrides() -> Iterator[Use]:
-    """Private methods and attributes of other libraries' classes that classes of the package override."""
+def overrides(own: set[str]) -> Iterator[Use]:
+    """Private methods and attributes of other libraries' classes that classes of the package override.
+
+    Args:
+        own (`set[str]`): The names that the sources define. What a library keeps on our classes is not ours.
+    """
     import blip_refine
 
     for module in pkgutil.walk_packages(blip_refine.__path__, "blip_refine."):
@@ -112,7 +116,7 @@ def overrides() -> Iterator[Use]:
                 if base.__module__.split(".")[0] != "blip_refine":
                     continue
                 for name in vars(base):
-                    if PRIVATE_NAME.match(name) and not name.startswith("_abc_"):
+                    if PRIVATE_NAME.match(name) and name in own:
                         owners = [
                             other
                             for other in kind.__mro__[position + 1 :]
@@ -136,7 +140,7 @@ def find_uses(sources: Mapping[str, str] | None = None) -> list[Use]:
     trees = {name: ast.parse(text) for name, text in files.items()}
     own = own_names(trees)
     found = {use for name, tree in trees.items() for use in uses_in(name, tree, own)}
-    return sorted(found | (set(overrides()) if sources is None else set()))
+    return sorted(found | (set(overrides(own)) if sources is None else set()))
 
 
 def read_list(path: Path = LIST) -> list[dict[str, Any]]:

@@ -106,6 +106,9 @@ def load_captioner(
         weights = with_safetensors(place, hub)
         # Never unpickle: a pickled checkpoint can run code when it is loaded.
         model = model_class.from_pretrained(weights, dtype=dtype or "auto", use_safetensors=True, **options, **hub)
+        if weights != place:
+            # Adapters and results name the model, not the copy of its weights in the cache.
+            model.name_or_path = model.config.name_or_path = place
         processor = processor_class.from_pretrained(place, **hub)
     except BlipRefineError:
         raise

@@ -86,11 +86,6 @@ def _pickled_files(folder: Path) -> list[Path]:
 def _converted(name: str, folder: Path, files: list[Path]) -> Path:
     from huggingface_hub import constants
 
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_SAFE_TORCH:
-        raise ModelError(
-            f"{name} has {files[0].name} and no safetensors. Reading it safely needs torch 2.6 or newer; this is "
-            f"torch {torch.__version__}. Upgrade: pip install -U torch"
-        )
     # Of all files: a configuration that was changed must not be found in its old form.
     seen = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
     facts = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in seen]
@@ -121,8 +116,29 @@ def _converted(name: str, folder: Path, files: list[Path]) -> Path:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a pickled file, each with memory of its own."""
+    found = read_pickle(path)
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ModelError(f"{path} does not hold a model's weights (tensors by name).")
+    # safetensors keeps no two names for one memory.
+    return {name: value.detach().contiguous().clone() for name, value in found.items()}
+
+
+def read_pickle(path: Path) -> Any:
+    """What a file of `torch.save` holds, if that is tensors, containers and plain values.
+
+    Args:
+        path (`Path`): The file.
+
+    Raises:
+        ModelError: It holds something else, is damaged, or this release of torch cannot read it safely.
+    """
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_SAFE_TORCH:
+        raise ModelError(
+            f"{path} is a pickle. Reading it safely needs torch 2.6 or newer; this is torch {torch.__version__}. "
+            "Upgrade: pip install -U torch"
+        )
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds more than tensors, or is damaged, and is not loaded: such a file can run code. Download it "
@@ -130,7 +146,3 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise ModelError(f"{path} is damaged or cut short: copy or download it again.") from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ModelError(f"{path} does not hold a model's weights (tensors by name).")
-    # safetensors keeps no two names for one memory.
-    return {name: value.detach().contiguous().clone() for name, value in found.items()}

@@ -20,6 +20,7 @@ from ..models.adapters import attached_parameters
 from ..models.captioner import count_parameters
 from ..models.device import best_device, has_fast_bfloat16
 from ..models.families import base_model, family_of
+from ..models.known_checkpoints import what_is_known_of
 from ..models.saved_defaults import saved_defaults
 from ..models.stock_check import difference_from_stock
 from .arguments import CaptionTrainingArguments
@@ -77,6 +78,8 @@ def check_captioner(
     """
     captioner = base_model(model)
     yield Check("family", "ok", family_of(model).title)
+    if known := what_is_known_of(model):
+        yield Check("base checkpoint", "ok", known)
     if captioner.config.model_type == "blip":
         difference = difference_from_stock(model, vision=True)
         same = f"image states and words are those of transformers {transformers.__version__}"

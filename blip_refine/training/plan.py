@@ -9,6 +9,7 @@ from typing import Any
 from ..data.fingerprint import fingerprint_records
 from ..models.captioner import count_parameters
 from ..models.families import family_of
+from ..models.known_checkpoints import what_is_known_of
 from ..records import CaptionRecord
 from .arguments import CaptionTrainingArguments
 from .memory import MemoryEstimate, estimate_memory
@@ -58,9 +59,11 @@ def describe_plan(model: Any, args: CaptionTrainingArguments, records: Sequence[
     if devices > 1:
         parts.append(f"{devices} devices")
     told = [f"  prompt      {prompt!r}"] if prompt else []
+    known = what_is_known_of(model)
     return [
         f"  fingerprint {fingerprint_records(records)}",
         *told,
+        *([f"  base        {known}"] if known else []),
         f"  trained     {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %) of a "
         f"{family_of(model).title} captioner",
         f"  steps       {steps}: {an_epoch} an epoch of {batch} images ({' x '.join(parts)}), each with "

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from blip_refine.errors import ModelError
 from blip_refine.models import pickled_weights
 from blip_refine.models.captioner import load_captioner
+from blip_refine.models.known_checkpoints import what_is_known_of
 
 from ..hub.conftest import hub as hub  # noqa: F401
 from .make_golden import STARTER, golden_pixels
@@ -105,7 +106,9 @@ def test_the_hub_repository_of_every_example_loads_online_pinned_and_from_the_ca
     expected = logits("starter")
     name = "Salesforce/blip-image-captioning-base"
     assert torch.equal(logits(name), expected)
-    model, _ = load_captioner(name, revision=repository.branches["main"][0].oid)
+    model, _ = load_captioner(name, revision=repository.branches["main"][0].oid, lora=True)
+    assert model.peft_config["default"].base_model_name_or_path == name and model.config.name_or_path == name
+    assert "not the file that was fine-tuned on COCO" in what_is_known_of(model)
     asked = len(hub.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert torch.equal(logits(name), expected)
