@@ -12,7 +12,7 @@ fail() { echo "$1" >&2; exit 2; }
 
 case "${1:-}" in
     "") extras="" ;;
-    dev) extras="[dev,metrics,openai,evaluate,grammar,language,apps,gguf,quant]" ;;
+    dev) extras="[dev,metrics,openai,evaluate,grammar,language,apps,gguf,quant,co2]" ;;
     *) fail "scripts/environment.sh takes no argument, or \"dev\"; not \"$1\"." ;;
 esac
 case "${BLIP_REFINE_UNLOCKED:-0}" in

@@ -159,7 +159,7 @@ def test_each_kind_of_versions_is_installed_once_and_replaces_the_other(clone):
     torch, package = installed()
     assert torch.startswith("scripts/lock.txt|") and torch.endswith(" torch") and package.endswith("-e .")
     assert installed() == []
-    assert installed("dev")[1].endswith("gguf,quant]") and installed("dev") == [] == installed()
+    assert installed("dev")[1].endswith("quant,co2]") and installed("dev") == [] == installed()
     torch, package = installed("dev", BLIP_REFINE_UNLOCKED="1")
     assert torch.startswith("|") and "--upgrade --upgrade-strategy eager" in torch
     assert installed("dev", BLIP_REFINE_UNLOCKED="1") == []

@@ -120,7 +120,8 @@ def load_captioner(
         resize_image_input(model, processor, image_size)
     check_image_size(model, processor)
     _check_vocabulary(model, processor, name_or_path)
-    if device_map is None and (difference := difference_from_stock(model)):
+    # 4-bit weights are repacked by the first inference on some CPUs, and cannot be trained afterwards.
+    if device_map is None and quantization is None and (difference := difference_from_stock(model)):
         logger.warning(difference)
     if freeze_vision:
         freeze_vision_encoder(model)
