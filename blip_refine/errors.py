@@ -13,6 +13,7 @@ BlipRefineError                    anything this library refuses; the command li
 ├── ModelError                     a checkpoint cannot be loaded, or does not fit what it is used for
 ├── MetricError                    predictions and references do not belong together, or a scorer failed
 ├── RefinerError                   a refiner could not be built, or failed for a whole batch
+│   └── RefinerUnansweredError     a refiner answered nothing at all; the command line exits with 1
 └── HubError                       the Hub cannot be reached, or refused
 ```
 """
@@ -24,6 +25,9 @@ from .installation import install_command
 
 class BlipRefineError(Exception):
     """Base of every error that this library raises on purpose. Its text is a plain sentence for the user."""
+
+    exit_code = 2
+    """What the command line exits with: 2 for what was asked wrongly, 1 for what failed."""
 
 
 class ConfigurationError(BlipRefineError, ValueError):
@@ -78,6 +82,12 @@ class MetricError(BlipRefineError, ValueError):
 
 class RefinerError(BlipRefineError):
     """A refiner could not be built, or failed for a whole batch."""
+
+
+class RefinerUnansweredError(RefinerError):
+    """A refiner answered nothing at all, so that there are no refined captions."""
+
+    exit_code = 1
 
 
 class HubError(BlipRefineError):

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any, Union
 if TYPE_CHECKING:
     from PIL import Image
 
+OUTCOMES = ("changed", "unchanged", "rejected", "kept", "unanswered")
+"""What may become of a draft: another caption, the same caption, an answer that a guard rejected, a draft that the
+refiner had a reason to leave alone, or no answer at all."""
+
 ImageInput = Union[str, os.PathLike, bytes, "Image.Image"]
 """What a record may hold as its image: a path, the bytes of an image file, or a picture already decoded."""
 
@@ -85,6 +89,7 @@ class Caption:
         candidate_confidences (`tuple[float, ...]`): For each of `candidates`, what `confidence` is for the draft;
             empty where it was not computed.
         prompt (`str`, *optional*): The prompt that `draft` begins with, as it stands there. Scoring cuts it off.
+        outcome (`str`, *optional*): What became of the draft, one of [`OUTCOMES`]; `None` if no refiner was asked.
     """
 
     text: str
@@ -99,12 +104,14 @@ class Caption:
     image_gain: float | None = None
     candidate_confidences: tuple[float, ...] = ()
     prompt: str | None = None
+    outcome: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
         row = asdict(self)
-        if self.prompt is None:
-            del row["prompt"]
+        for name in ("prompt", "outcome"):
+            if row[name] is None:
+                del row[name]
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}
 
     @classmethod
@@ -161,6 +168,8 @@ class RefinedCaption:
         image_id (`str`): The name of the image.
         cached (`bool`, defaults to `False`): Whether the answer was known already, so that nothing was paid now.
         attempts (`int`, defaults to 1): How often the model was asked.
+        answered (`bool`, defaults to `True`): `False` where the refiner, or one refiner of a chain, failed to answer:
+            its server or model was out of reach, or its budget spent.
     """
 
     text: str
@@ -176,8 +185,20 @@ class RefinedCaption:
     image_id: str = ""
     cached: bool = False
     attempts: int = 1
+    answered: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """What became of the draft: one of [`OUTCOMES`]."""
+        if not self.answered:
+            return "unanswered"
+        if self.accepted:
+            return "unchanged" if self.text == self.draft else "changed"
+        return "kept" if self.raw is None else "rejected"
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one JSON row, with `text` under the name `caption`."""
         row = asdict(self)
+        del row["answered"]
+        row["outcome"] = self.outcome
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         build_app()(args=arguments, prog_name="blip-refine", standalone_mode=True)
     except BlipRefineError as error:
-        _fail(error, f"Error: {error}", 2, flags)
+        _fail(error, f"Error: {error}", error.exit_code, flags)
     except KeyboardInterrupt as error:
         _fail(error, "Stopped.", 130, flags)
     except BrokenPipeError:

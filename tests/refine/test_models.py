@@ -228,6 +228,15 @@ def test_bart_has_nothing_to_fuse_in_a_single_caption(fuser):
     assert "nothing to fuse" in same.reason
 
 
+def test_bart_rewrites_a_single_caption_where_that_is_asked_for(fuser):
+    refiner = load_refiner(f"bart:{fuser},mode=single", guards=False)
+    alone, pool = refiner.refine([RefineRequest("a dog runs"), POOL])
+    assert alone.accepted and alone.raw == pool.raw, "candidates are not looked at"
+    assert alone.refiner == f"bart:{fuser},mode=single"
+    fused = load_refiner(f"bart:{fuser}", guards=False).refine([POOL])[0]
+    assert fused.raw != pool.raw
+
+
 def test_a_captioners_likelihood_is_the_mean_over_a_captions_tokens(tiny_captioner):
     model, processor = tiny_captioner()
     score = captioner_likelihood(model, processor)
