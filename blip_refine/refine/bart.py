@@ -1,8 +1,8 @@
 """BART, or any other sequence-to-sequence model, as a fuser: several captions of one image in, one sentence out.
 
 A summarizer is trained to shorten several sentences into one. Given a single ten-word caption, and a configuration
-that asks for 56 tokens, it can only invent. So it is given all candidates, and lengths that follow from them. The other
-order, one caption in and one out (`mode="single"`), is there to be measured.
+that asks for 56 tokens, it can only invent. So it is given all candidates, and lengths that follow from them. The
+other order, one caption in and one out (`mode="single"`), is there to be measured.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ class BartRefiner(Refiner):
 
         model, tokenizer = self.load()
         texts = [self.prefix + " ".join(_sentence(text) for text in pool) for pool in pools]
-        encoded = tokenizer(texts, return_tensors="pt", padding=True, truncation=True).to(model.device)
+        # A tokenizer may not know how many positions its model has.
+        room = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 1024))
+        encoded = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=room)
+        encoded = encoded.to(model.device)
         # Special tokens are not counted: lengths are those of the captions themselves.
         lengths = [len(ids) for pool in pools for ids in tokenizer(pool, add_special_tokens=False)["input_ids"]]
         options = copy.deepcopy(model.generation_config)

@@ -36,7 +36,7 @@ class RefineCounts:
         """Count one caption. `outcome` is one of [`OUTCOMES`]."""
         if outcome in BY_REASON:
             reasons = getattr(self, outcome)
-            short = (_short if outcome == "rejected" else _plain)(reason or "no reason given")
+            short = (_short if outcome == "rejected" else plain_reason)(reason or "no reason given")
             reasons[short] = reasons.get(short, 0) + 1
         else:
             setattr(self, outcome, getattr(self, outcome) + 1)
@@ -114,6 +114,6 @@ def _short(reason: str) -> str:
     return reason.partition(" '")[0].partition(" (")[0][:80]
 
 
-def _plain(reason: str) -> str:
+def plain_reason(reason: str) -> str:
     """A reason without the number of tries, so that equal ones can be counted."""
-    return re.sub(r" \(\d+ tries\)", "", reason)[:200].rstrip(". ")
+    return re.sub(r" \(\d+ tries\)", "", reason)[:300].rstrip(". ")

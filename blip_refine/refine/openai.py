@@ -17,6 +17,7 @@ from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError, Re
 from ..records import ImageInput, RefineRequest
 from .base import Proposal
 from .budget import Budget
+from .counts import plain_reason
 from .language import PromptedRefiner
 from .openai_calls import Answer, Caller
 from .secrets import ApiKey, without_credentials
@@ -154,8 +155,8 @@ class OpenAIRefiner(PromptedRefiner):
             problem = str(error)
         if problem is not None:
             raise RefinerUnansweredError(
-                f"{self.name} does not answer at {where}: {problem.rstrip('.')}. Check the server (OPENAI_BASE_URL), "
-                f"the model's name, and the key in {self.key_of_account.variable}."
+                f"{self.name} does not answer at {where}: {plain_reason(problem)}. Check the server "
+                f"(OPENAI_BASE_URL), the model's name, and the key in {self.key_of_account.variable}."
             )
 
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
