@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
@@ -198,7 +198,7 @@ class NamedSystem:
         return PipelineSystem(CaptionPipeline.from_pretrained(self.model, refiner=self.refiner))
 
 
-def is_file_of_predictions(system: System) -> bool:
+def is_file_of_predictions(system: System) -> TypeGuard[str | os.PathLike]:
     """Whether a system is a file of its captions."""
     return isinstance(system, (str, os.PathLike)) and Path(system).suffix.lower() in (".jsonl", ".json")
 

@@ -150,3 +150,25 @@ def test_the_draft_is_the_same_with_a_refiner_that_needs_candidates(decoding, sc
     assert all(one.outcome is None for one in alone)
     single = CaptionPipeline.from_pretrained("starter", decoding="fast", refiner=f"bart:{bart},mode=single")
     assert len(single(images)[0].candidates) == 1
+
+
+def test_captioning_with_a_silent_refiner_ends_with_an_error(tmp_path, scenes, capsys):
+    for number, record in enumerate(scenes["test"].records):
+        record.image.save(tmp_path / f"{number}.png")
+
+    def caption(server: FakeModel) -> int:
+        with serving(server) as model, pytest.raises(SystemExit) as stopped:
+            main(
+                ["caption", str(tmp_path), "--refiner", named(model), "--output", str(tmp_path / "out.jsonl")]
+                + ["--overwrite"]
+            )
+        return stopped.value.code or 0
+
+    assert caption(FakeModel(lambda call: "unauthorized")) == 1
+    assert "Incorrect API key" in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+    assert caption(after_the_first("error")) == 1
+    captured = capsys.readouterr()
+    assert "Refiner: 4 captions: 0 changed, 0 unchanged, 4 unanswered (" in captured.out
+    assert "openai:m answered none of the 4 captions" in captured.err
+    assert caption(FakeModel()) == 0
+    assert "Refiner: 4 captions: 4 changed, 0 unchanged." in capsys.readouterr().out
