@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from .caption_prompts import for_scoring
 from .data.dataset import BlipCaptionDataset
 from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
-from .errors import ConfigurationError
+from .errors import ConfigurationError, RefinerUnansweredError
 from .evaluation.run_facts import RunFacts
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
@@ -22,9 +22,10 @@ from .models.decoding import DecodingOptions
 from .models.saved_defaults import read_defaults
 from .narrator import Narrator, Silent
 from .pipeline import CaptionPipeline
-from .records import Caption
+from .records import Caption, CaptionRecord
 from .refine.base import Refiner, RefinerLike, as_refiner
 from .refine.captions import refine_captions
+from .refine.counts import count_outcomes, describe_counts
 from .refine.safety import CircuitBreaker
 from .report.measure import measure
 from .report.report import write_findings
@@ -101,6 +102,8 @@ def finetune(
 
     Raises:
         LeakageError: Images of validation or test are in the training set.
+        RefinerUnansweredError: The refiner answers nothing. Before training if that can be known then; otherwise the
+            run folder holds everything but "refined".
         ModelError, DataError, ConfigurationError: The parts cannot be used, or do not fit.
     """
     narrator = narrator or Silent()
@@ -114,6 +117,11 @@ def finetune(
     for part in (train, validation, test):
         prompted(part, args.template)
     fixer = None if refiner is None else as_refiner(refiner)
+    if fixer is not None and test is None:
+        narrator.warning(f"There is no test split, so nothing is refined: {fixer.name} is not used.")
+    elif fixer is not None:
+        # What can be known of a refiner is said before hours of training.
+        fixer.check()
     captioner, processor = load_captioner(model, lora=lora, image_size=image_size, quantization=quantization)
     if merge and not lora:
         raise ConfigurationError("There is nothing to merge without an adapter: add lora, or leave out merge.")
@@ -135,6 +143,7 @@ def finetune(
             narrator.note(line)
 
     systems: dict[str, Evaluation] = {}
+    unanswered: RefinerUnansweredError | None = None
     if test is not None:
         narrator.heading("Before training")
         drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
@@ -159,14 +168,23 @@ def finetune(
 
     if test is not None:
         narrator.heading("After training")
-        drafts = caption_images(trainer.model, processor, test, _with_candidates(args.decoding, fixer), args, narrator)
+        needed = 1 if fixer is None else fixer.needs_candidates
+        drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator, needed)
         systems["after"] = score(test, drafts, metrics, contaminated)
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
-            refined = refine_with_progress(drafts, fixer, narrator)
-            systems["refined"] = score(test, refined, metrics, contaminated)
-            narrator.note(summarise(systems["refined"]))
+            refined = refine_with_progress(drafts, fixer, narrator, records=test.records)
+            counts = count_outcomes(refined)
+            narrator.note(f"  {describe_counts(counts.to_dict())}")
+            try:
+                counts.require_answers(fixer.name, f"the trained model and its scores are in {folder}")
+            except RefinerUnansweredError as error:
+                unanswered = error
+            else:
+                evaluation = score(test, refined, metrics, contaminated)
+                systems["refined"] = replace(evaluation, refinement=counts.to_dict())
+                narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
         write_systems(folder, systems, final="after")
 
@@ -188,11 +206,14 @@ def finetune(
         trainable_parameters=trained,
         # What went before the interruption was not measured here.
         seconds=outcome.metrics["train_runtime"] if checkpoint is None else None,
-        refiner=None if fixer is None or test is None else fixer.name,
+        refiner=fixer.name if fixer is not None and "refined" in systems else None,
+        refinement=dict(systems["refined"].refinement or {}) if "refined" in systems else None,
     ).write(folder)
     card = write_model_card(folder)
     findings = measure(read_run(folder))
     report = write_findings(findings)
+    if unanswered is not None:
+        raise unanswered
     headline = sentence(findings.run, tiles(findings.run)) if systems else None
     return FinetunedRun(folder, systems, card, report, headline, dict(trainer.unreadable))
 
@@ -221,9 +242,16 @@ def plan_finetuning(
 
 
 def caption_images(
-    model, processor, dataset: BlipCaptionDataset, decoding: DecodingOptions, args, narrator: Narrator
+    model,
+    processor,
+    dataset: BlipCaptionDataset,
+    decoding: DecodingOptions,
+    args,
+    narrator: Narrator,
+    candidates: int = 1,
 ) -> list[Caption]:
-    """The captions of a dataset, in its order; an image that cannot be decoded has a caption with `error`."""
+    """The captions of a dataset, in its order, with `candidates` captions per image; an image that cannot be decoded
+    has a caption with `error`."""
     pipeline = CaptionPipeline(
         model,
         processor,
@@ -231,6 +259,7 @@ def caption_images(
         prompt=decoding.prompt,
         prompt_template=args.prompt_template,
         batch_size=args.per_device_eval_batch_size,
+        candidates=candidates,
     )
     captions = []
     with narrator.progress("Captioning", total=len(dataset)) as advance:
@@ -241,15 +270,27 @@ def caption_images(
 
 
 def refine_with_progress(
-    drafts: Sequence[Caption], refiner: Refiner, narrator: Narrator, batch_size: int = 64
+    drafts: Sequence[Caption],
+    refiner: Refiner,
+    narrator: Narrator,
+    batch_size: int = 64,
+    *,
+    records: Sequence[CaptionRecord],
 ) -> list[Caption]:
-    """Drafts with a refiner's answers in their place, where it gave good ones."""
+    """Drafts with a refiner's answers in their place, where it gave good ones. It sees the images of `records`."""
     breaker = CircuitBreaker()
     refined: list[Caption] = []
     with narrator.progress("Refining", total=len(drafts)) as advance:
         for start in range(0, len(drafts), batch_size):
             batch = drafts[start : start + batch_size]
-            refined += refine_captions(refiner, batch, breaker=breaker)
+            shown = records[start : start + batch_size]
+            refined += refine_captions(
+                refiner,
+                batch,
+                images=[record.image for record in shown],
+                metadata=[record.metadata for record in shown],
+                breaker=breaker,
+            )
             advance(len(batch))
     return refined
 
@@ -298,10 +339,3 @@ def _split_of(dataset: BlipCaptionDataset | None) -> str | None:
     """What the split of all images is called, where the source says so."""
     names = {record.split for record in dataset.records} if dataset is not None else set()
     return names.pop() if len(names) == 1 else None
-
-
-def _with_candidates(decoding: DecodingOptions, refiner) -> DecodingOptions:
-    """The same search, returning all its beams for a refiner to choose from. The first is what it returns alone."""
-    if refiner is None or decoding.num_beams == 1 or decoding.do_sample:
-        return decoding
-    return decoding.with_changes(num_return_sequences=decoding.num_beams)

@@ -20,6 +20,7 @@ from .data.images import MAX_PIXELS
 from .data.preprocess import ImagePreprocessor
 from .errors import ConfigurationError, ImageDecodeError
 from .inputs import ImageSource, expand_images, is_one_image, with_prompts
+from .models.candidates import add_candidates, with_candidates
 from .models.decoding import DecodedImage, DecodingOptions, prompt_tokens
 from .models.device import best_device, resolve_dtype
 from .models.graphs import DecodingGraphs
@@ -85,6 +86,9 @@ class CaptionPipeline:
             processor makes. `False` lets the JPEG decoder reduce them first, which is several times faster.
         url_limits ([`UrlLimits`], *optional*): What fetching an image may cost, and whether private addresses may be
             fetched from.
+        candidates (`int`, *optional*): Captions to decode per image for a refiner to work with. By default as many as
+            the refiner needs (`Refiner.needs_candidates`). The draft is the same as without: where the decoding does
+            not give that many, a second, wider search does.
         refiner_timeout (`float`, *optional*): Seconds that the refiner has for a batch; then its drafts stand.
         cuda_graphs (`bool`, defaults to `True`): On a GPU, record decoding as CUDA graphs where that is possible
             ([`DecodingGraphs`]). Faster; takes the memory of a second batch.
@@ -117,6 +121,7 @@ class CaptionPipeline:
         image_gain: bool = False,
         exact_decoding: bool = True,
         url_limits: UrlLimits | None = None,
+        candidates: int | None = None,
         refiner_timeout: float | None = None,
         cuda_graphs: bool = True,
     ):
@@ -134,6 +139,9 @@ class CaptionPipeline:
             None if saved is None or prompt is not None else saved.template,
         )
         self.refiner = None if refiner is None else as_refiner(refiner)
+        if candidates is None:
+            candidates = 1 if self.refiner is None else self.refiner.needs_candidates
+        self.decoding, self._wider = with_candidates(self.decoding, candidates)
         self.batch_size, self.on_error = batch_size, on_error
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.review = ReviewRules(abstain_below, blocked_words)
@@ -291,6 +299,7 @@ class CaptionPipeline:
             "weights": weights_fingerprint(self.model),
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "decoding": self.decoding.to_dict(),
+            **({} if self._wider is None else {"candidates": self._wider.to_dict()}),
             **({} if self._template is None else {"prompt_template": self._template.text}),
             "refiner": None if self.refiner is None else {"name": self.refiner.name, **self.refiner.settings()},
             "abstain_below": self.review.abstain_below,
@@ -367,7 +376,10 @@ class CaptionPipeline:
                 values = self.processor.image_processor(images=pixels, return_tensors="pt").pixel_values
             else:
                 values = self._normalize(pixels)
-            found = self._decode(values, prompts)
+            found = self._decode(values, prompts, self.decoding)
+            if self._wider is not None:
+                wide = self._decode(values, prompts, self._wider)
+                found = [add_candidates(one, more) for one, more in zip(found, wide, strict=True)]
             decoded = iter(found)
             if self.image_gain:
                 gains = iter(self._image_gains(found, prompts))
@@ -406,19 +418,18 @@ class CaptionPipeline:
     def _is_on_gpu(self) -> bool:
         return next(self.model.parameters()).device.type == "cuda"
 
-    def _decode(self, values: torch.Tensor, prompts: Sequence[str]) -> list[DecodedImage]:
+    def _decode(self, values: torch.Tensor, prompts: Sequence[str], decoding: DecodingOptions) -> list[DecodedImage]:
         """Captions of prepared images; in halves where they are too many for the memory of the GPU."""
         try:
-            return generate_with_prompts(
-                self.model, self.processor, values, self.decoding, prompts, graphs=self._graphs
-            )
+            return generate_with_prompts(self.model, self.processor, values, decoding, prompts, graphs=self._graphs)
         except torch.cuda.OutOfMemoryError:
             # Recordings hold memory, too: there is too little of it for them.
             self._graphs = None
             if len(values) == 1:
                 raise
         half = len(values) // 2
-        return self._decode(values[:half], prompts[:half]) + self._decode(values[half:], prompts[half:])
+        first = self._decode(values[:half], prompts[:half], decoding)
+        return first + self._decode(values[half:], prompts[half:], decoding)
 
     def _image_gains(self, found: Sequence[DecodedImage], prompts: Sequence[str]) -> list[float | None]:
         without: dict[int, float] = {}

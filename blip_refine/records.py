@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 OUTCOMES = ("changed", "unchanged", "rejected", "kept", "unanswered")
-"""What may become of a draft: the refiner's other caption, the same caption, an answer that a guard rejected, a draft
-that the refiner had a reason to leave alone, or no answer at all."""
+"""What may become of a draft: another caption, the same caption, an answer that a guard rejected, a draft that the
+refiner had a reason to leave alone, or no answer at all."""
 
 ImageInput = Union[str, os.PathLike, bytes, "Image.Image"]
 """What a record may hold as its image: a path, the bytes of an image file, or a picture already decoded."""
@@ -189,7 +189,7 @@ class RefinedCaption:
 
     @property
     def outcome(self) -> str:
-        """One of [`OUTCOMES`]."""
+        """What became of the draft: one of [`OUTCOMES`]."""
         if not self.answered:
             return "unanswered"
         if self.accepted:
@@ -199,6 +199,6 @@ class RefinedCaption:
     def to_dict(self) -> dict[str, Any]:
         """The record as one JSON row, with `text` under the name `caption`."""
         row = asdict(self)
-        if self.answered:
-            del row["answered"]
+        del row["answered"]
+        row["outcome"] = self.outcome
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 
 from blip_refine import BlipCaptionDataset, CaptionTrainingArguments
-from blip_refine.errors import MetricError
+from blip_refine.errors import BlipRefineError, MetricError
 from blip_refine.evaluation.claims import check_claim
 from blip_refine.evaluation.significance import compare_scores
 from blip_refine.finetune import finetune
+from blip_refine.refine.counts import describe_counts
 
 CLAIMS = {"Bleu_4": (0.15, 0.20), "CIDEr": (0.20, 0.25)}
 TABLE = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "CIDEr", "SPICE")
@@ -56,6 +57,9 @@ def main() -> None:
             interval = f" [{ends.low:.3f}, {ends.high:.3f}]" if ends else ""
             cells.append(f"{one.corpus[metric]:.3f}{interval}")
         print(f"{name:10}" + "".join(f"{cell:>22}" for cell in cells))
+    for name, evaluation in run.systems.items():
+        if evaluation.refinement:
+            print(f"{name}: {describe_counts(evaluation.refinement)}")
     for metric, reason in scores["after"].unavailable.items():
         print(f"{metric} was not computed: {reason}")
 
@@ -80,4 +84,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BlipRefineError as error:
+        raise SystemExit(f"Error: {error}") from error

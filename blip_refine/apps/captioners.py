@@ -144,6 +144,7 @@ class Captioners:
             decoding=settings.decoding_options(captioner),
             prompt=settings.prompt,
             batch_size=batch_size,
+            candidates=1 if refiner is None else refiner.needs_candidates,
             num_workers=0,
             on_error="record",
         )
@@ -161,4 +162,4 @@ class Captioners:
             captions = pipeline(batch)
         if refiner is None:
             return captions
-        return refine_captions(refiner, captions)
+        return refine_captions(refiner, captions, images=batch)

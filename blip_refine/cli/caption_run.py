@@ -20,6 +20,8 @@ from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNot
 from ..inputs import ImageSource
 from ..jsonlines import write_jsonl
 from ..records import Caption
+from ..refine.base import as_refiner
+from ..refine.counts import RefineCounts, describe_counts
 from ..review import review_queue
 from ..url_images import UrlLimits
 from .caption_copies import Copies
@@ -76,6 +78,7 @@ class CaptionRun:
         self.copies = Copies(self.inputs, sidecar=sidecar, folder=copies, overwrite=existing == "overwrite")
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.refinement = RefineCounts()
         self.first_failure: str | None = None
         self.for_review: list[Caption] = []
         self.stopped = False
@@ -137,6 +140,10 @@ class CaptionRun:
         quieten_libraries()
         check_decoding(model, decoding, prompt=prompt, **changes)
         sink.note(f"Loading {model} ...")
+        refiner = options.pop("refiner", None)
+        if refiner is not None:
+            refiner = as_refiner(refiner)
+            refiner.check()
         self.pipeline: CaptionPipeline = CaptionPipeline.from_pretrained(
             model,
             decoding=decoding,
@@ -144,6 +151,7 @@ class CaptionRun:
             prompt=prompt,
             prompt_template=None if self.template is None else self.template.text,
             url_limits=self.limits,
+            refiner=refiner,
             **options,
         )
 
@@ -214,6 +222,8 @@ class CaptionRun:
         else:
             self.counts["captioned"] += 1
             self.counts["refined"] += caption.refined
+            if caption.outcome is not None:
+                self.refinement.count(caption.outcome, caption.reason)
             if caption.review is not None:
                 self.counts["for review"] += 1
             if self.review is not None and self.output is None:
@@ -289,6 +299,9 @@ class CaptionRun:
         (sink.line if self.output is not None else sink.note)(", ".join(parts) + ".")
         for reason, count in self.reasons.most_common():
             (sink.line if self.output is not None else sink.note)(f"  {count} x {reason}")
+        if self.refinement.asked:
+            text = f"Refiner: {describe_counts(self.refinement.to_dict())}."
+            (sink.line if self.output is not None else sink.note)(text)
         if refused := self.pipeline.breaker.summary():
             sink.warning(refused)
         if self.output is not None:
@@ -298,6 +311,7 @@ class CaptionRun:
                 "output": None if self.output is None else str(self.output),
                 **{name.replace(" ", "_"): count for name, count in self.counts.items()},
                 "failures": dict(self.reasons),
+                **({"refinement": self.refinement.to_dict()} if self.refinement.asked else {}),
                 "images_per_second": round(rate, 3),
                 "stopped": self.stopped,
                 **({} if self.output is not None else {"captions": self.shown}),
@@ -306,6 +320,8 @@ class CaptionRun:
         if self.stopped:
             raise KeyboardInterrupt
         self.copies.check()
+        if self.pipeline.refiner is not None:
+            self.refinement.require_answers(self.pipeline.refiner.name, "the captions are unrefined drafts")
         if self.counts["failed"] and not captioned and not self.counts["done before"]:
             raise DataError(f"None of the {self.counts['failed']} images could be captioned: {self.first_failure}")
 

@@ -68,6 +68,7 @@ def compare(
 def print_comparison(found: SystemComparison) -> None:
     """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
     from ..metrics.score import COCO_METRICS
+    from ..refine.counts import describe_counts, measured_over
 
     shown = [metric for metric in COCO_METRICS if any(metric in scores.corpus for scores in found.scores.values())]
     rows = []
@@ -77,7 +78,8 @@ def print_comparison(found: SystemComparison) -> None:
             interval = scores.intervals.get(metric)
             ends = f"\n{interval.low:.3f}-{interval.high:.3f}" if interval else ""
             cells.append(f"{scores.corpus[metric]:.3f}{ends}" if metric in scores.corpus else "")
-        rows.append([name, *cells])
+        over = measured_over(found.refinement.get(name))
+        rows.append([f"{name}\n({over})" if over else name, *cells])
     output.table(["", *shown], rows, title=f"{len(found.references)} images, all references (95 % intervals)")
     if found.single_reference:
         known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
@@ -104,6 +106,8 @@ def print_comparison(found: SystemComparison) -> None:
         _print_extremes(found)
     for metric, reason in found.scores[found.systems[-1]].unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
+    for name, counts in found.refinement.items():
+        output.line(f"{name}, refined: {describe_counts(counts)}.")
     for image_id, reason in found.skipped.items():
         output.warning(f"{image_id} counts for no system: {reason}")
 

@@ -96,22 +96,15 @@ def refine(
 
 
 def _tell_failures(stages: Sequence[tuple[str, list[RefinedCaption]]], sink: Output) -> None:
-    """Say where a model gave no answer: behind other refiners, nobody would see it in the captions.
+    """Say where a refiner gave no answer: behind other refiners, nobody would see it in the captions.
 
     Raises:
-        RefinerError: A model answered nothing at all. A file of drafts would pass for refined captions.
+        RefinerUnansweredError: A refiner answered nothing at all. A file of drafts would pass for refined captions.
     """
-    from collections import Counter
-
-    from ..errors import RefinerError
-    from ..refine.files import unanswered
+    from ..refine.counts import count_outcomes
 
     for name, results in stages:
-        # The others keep a draft where there is nothing to do.
-        reasons = unanswered(results) if name.startswith(("openai:", "instruct:")) else []
-        if not reasons:
-            continue
-        reason, _ = Counter(reasons).most_common(1)[0]
-        if len(reasons) == len(results):
-            raise RefinerError(f"{name} answered none of the {len(results)} captions ({reason}). No file was written.")
-        sink.warning(f"{name} did not answer for {len(reasons)} of {len(results)} captions: {reason}.")
+        counts = count_outcomes(results)
+        counts.require_answers(name, "no file was written")
+        for reason, count in counts.unanswered.items():
+            sink.warning(f"{name} did not answer for {count} of {counts.asked} captions: {reason}.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, SourceFormatError
 from ..records import RefineRequest
+from ..refine.base import kinds_of
 
 if TYPE_CHECKING:
     from ..refine.guards import Guards
@@ -19,7 +20,7 @@ _WITH_MODEL = ("bart", "instruct", "openai")
 
 def uses_model(refiner: str) -> bool:
     """Whether any refiner of the chain asks a model, so that its answers are worth keeping."""
-    return any(part.strip().partition(":")[0] in _WITH_MODEL for part in refiner.split(">"))
+    return any(kind in _WITH_MODEL for kind in kinds_of(refiner))
 
 
 def parse_variables(texts: Sequence[str] | None) -> dict[str, str] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def print_scores(systems: Mapping[str, Evaluation]) -> None:
     """One row a metric, one column a system, 95 % intervals where they were computed, and what could not be."""
     from ..metrics.score import COCO_METRICS
+    from ..refine.counts import describe_counts, measured_over
 
     names = list(systems)
     rows = []
@@ -23,7 +24,13 @@ def print_scores(systems: Mapping[str, Evaluation]) -> None:
         if any(cells):
             rows.append([metric, *cells])
     images = len(systems[names[-1]].images)
-    output.table(["", *names], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
+    over = {name: measured_over(systems[name].refinement) for name in names}
+    heads = [f"{name} ({over[name]})" if over[name] else name for name in names]
+    output.table(["", *heads], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
+    for name in names:
+        counts = systems[name].refinement
+        if counts is not None:
+            output.line(f"{name}: {describe_counts(counts)}.")
     for metric, reason in systems[names[-1]].scores.unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
     concerned: dict[str, list[str]] = {}

@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import ConfigurationError, RefinerError
 from ..jsonlines import read_jsonl, write_json, write_jsonl
 from ..records import Caption, CaptionRecord, RefinedCaption, RefineRequest
-from ..refine.base import Refiner
+from ..refine.base import Refiner, kinds_of
 from ..refine.cache import AnswerCache
 from ..refine.captions import refine_request
 from ..refine.prompts import load_template
@@ -59,12 +59,12 @@ class Cell:
 
 def asks_model(refiner: str) -> bool:
     """Whether any refiner of a chain asks a model."""
-    return any(part.strip().partition(":")[0] in MODEL_REFINERS for part in refiner.split(">"))
+    return any(kind in MODEL_REFINERS for kind in kinds_of(refiner))
 
 
 def has_prompt(refiner: str) -> bool:
     """Whether any refiner of a chain has a prompt that can be chosen."""
-    return any(part.strip().partition(":")[0] in ("instruct", "openai") for part in refiner.split(">"))
+    return any(kind in ("instruct", "openai") for kind in kinds_of(refiner))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ from ..metrics.matching import match_file_names
 from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..metrics.validation import check_references
 from ..records import Caption, CaptionRecord
-from .evaluator import System, captions_of, read_references, write_results
+from ..refine.counts import count_outcomes
+from .evaluator import (
+    NamedSystem,
+    System,
+    captions_of,
+    is_file_of_predictions,
+    read_references,
+    write_results,
+)
 from .significance import PairedTest, choose_pairs, compare_scores
 
 HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
@@ -34,6 +42,7 @@ class SystemComparison:
         single_reference (`dict[str, CaptionScores]`): System to its scores against the first reference of each image
             alone; empty where images have one reference anyway.
         skipped (`dict[str, str]`): Images that a system could not read, with the reason; they count for no system.
+        refinement (`dict[str, dict]`): For each system with a refiner, what became of its drafts ([`RefineCounts`]).
     """
 
     scores: dict[str, CaptionScores]
@@ -42,6 +51,7 @@ class SystemComparison:
     references: dict[str, tuple[str, ...]] = field(repr=False)
     single_reference: dict[str, CaptionScores] = field(default_factory=dict, repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
+    refinement: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -109,6 +119,8 @@ class SystemComparison:
             systems[name] = scores.to_dict()
             if name in self.single_reference:
                 systems[name]["single_reference"] = self.single_reference[name].to_dict()
+            if name in self.refinement:
+                systems[name]["refinement"] = self.refinement[name]
         value = {**self.scores[self.systems[-1]].to_dict(), "images": len(self.references), "systems": systems}
         if self.tests:
             value["comparisons"] = [test.to_dict() for test in self.tests]
@@ -157,6 +169,7 @@ def compare_systems(
 
     Raises:
         ConfigurationError: There is no system, a model and no images, or an unknown metric or pair.
+        RefinerUnansweredError: The refiner of a system answers nothing.
         MetricError: Systems and references are not about the same images, or an image has no reference.
 
     Example:
@@ -178,10 +191,19 @@ def compare_systems(
     records, known = _references(references)
     if not common_only:
         check_references(known)
-    captions = {
-        name: match_file_names(captions_of(system, records, batch_size=batch_size), known)
-        for name, system in systems.items()
-    }
+    if records:
+        # Refiners that do not answer are found out before anything is captioned.
+        systems = {
+            name: NamedSystem(str(system))
+            if isinstance(system, (str, os.PathLike)) and not is_file_of_predictions(system)
+            else system
+            for name, system in systems.items()
+        }
+    captions: dict[str, dict[str, Caption]] = {}
+    for name, system in systems.items():
+        said = captions_of(system, records, batch_size=batch_size)
+        count_outcomes(said.values()).require_answers(f"The refiner of {name!r}", "nothing was scored")
+        captions[name] = match_file_names(said, known)
     if common_only:
         shared = set(known).intersection(*captions.values())
         if not shared:
@@ -216,7 +238,9 @@ def compare_systems(
     tests: tuple[PairedTest, ...] = ()
     if resampled and len(scores) > 1:
         tests = compare_scores(scores, pairs=pairs, resamples=resamples, trials=trials, seed=seed)
-    comparison = SystemComparison(scores, tests, captions, known, single, skipped)
+    counts = {name: count_outcomes(held.values()) for name, held in captions.items()}
+    refinement = {name: one.to_dict() for name, one in counts.items() if one.asked}
+    comparison = SystemComparison(scores, tests, captions, known, single, skipped, refinement)
     if output_dir is not None:
         write_results(output_dir, comparison.to_dict(), comparison.rows(), records or (), gains=comparison.gains())
     return comparison

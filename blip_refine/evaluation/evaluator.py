@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
-from ..records import Caption, CaptionRecord, ImageInput, SceneObject
+from ..records import OUTCOMES, Caption, CaptionRecord, ImageInput, SceneObject
+from ..refine.base import load_refiner
 from .error_analysis import Judged, analyse_errors, background_of, people_judged
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
 """Anything that is called with images and answers with their captions, in the same order."""
 
-System = str | os.PathLike | Mapping[str, "Caption | str"] | Captioner
+System = Union[str, os.PathLike, Mapping[str, "Caption | str"], Captioner, "NamedSystem"]
 """What can be scored: a file of predictions; a model (folder, Hub id, "starter"), with `> refiner` behind it where its
 captions are to be refined; captions by image id; or a captioner."""
 
@@ -53,6 +54,7 @@ def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
             confidence=row.get("confidence"),
             refined=bool(row.get("refined", False)),
             reason=row.get("reason"),
+            outcome=row.get("outcome") if row.get("outcome") in OUTCOMES else None,
             image_id=image_id,
             error=row.get("error"),
             prompt=row.get("prompt") if isinstance(row.get("prompt"), str) else None,
@@ -109,12 +111,14 @@ def captions_of(
     ready = (lambda caption: caption) if prompts else for_scoring
     if isinstance(system, Mapping):
         return {str(image_id): ready(_as_caption(caption, str(image_id))) for image_id, caption in system.items()}
-    if isinstance(system, (str, os.PathLike)) and Path(system).suffix.lower() in (".jsonl", ".json"):
+    if is_file_of_predictions(system):
         return read_predictions(system)
     if not records:
         raise ConfigurationError("A model can only be scored on images: name a dataset, not a file of references.")
     if isinstance(system, (str, os.PathLike)):
-        system = load_system(str(system))
+        system = NamedSystem(str(system))
+    if isinstance(system, NamedSystem):
+        system = system.load()
     captions: dict[str, Caption] = {}
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
@@ -170,16 +174,33 @@ class PipelineSystem:
         return list(self.pipeline.stream(records))
 
 
-def load_system(spec: str) -> PipelineSystem:
-    """A captioner from its name.
+class NamedSystem:
+    """A captioner by its name, with a refiner that has been found to answer.
 
     Args:
         spec (`str`): A folder, a Hub id or "starter", alone or with a refiner behind `>` ("runs/demo > rules").
-    """
-    from ..pipeline import CaptionPipeline
 
-    model, _, refiner = (part.strip() for part in spec.partition(">"))
-    return PipelineSystem(CaptionPipeline.from_pretrained(model, refiner=refiner or None))
+    Raises:
+        ConfigurationError, ModelError: There is no such refiner.
+        RefinerUnansweredError: The refiner's server does not answer.
+    """
+
+    def __init__(self, spec: str):
+        self.model, _, refiner = (part.strip() for part in spec.partition(">"))
+        self.refiner = load_refiner(refiner) if refiner else None
+        if self.refiner is not None:
+            self.refiner.check()
+
+    def load(self) -> PipelineSystem:
+        """Load the captioner."""
+        from ..pipeline import CaptionPipeline
+
+        return PipelineSystem(CaptionPipeline.from_pretrained(self.model, refiner=self.refiner))
+
+
+def is_file_of_predictions(system: System) -> TypeGuard[str | os.PathLike]:
+    """Whether a system is a file of its captions."""
+    return isinstance(system, (str, os.PathLike)) and Path(system).suffix.lower() in (".jsonl", ".json")
 
 
 def spread(gains: Sequence[float | None], limit: int) -> list[int]:

@@ -32,6 +32,7 @@ class RunFacts:
         hardware (`str`, *optional*): What it ran on; this machine by default.
         versions (`dict`, *optional*): Package to version; those installed by default.
         refiner (`str`, *optional*): Which refiner made "refined".
+        refinement (`dict`, *optional*): What became of the captions that it was asked about ([`RefineCounts`]).
         extra (`dict`): Further facts, written as they are.
     """
 
@@ -49,6 +50,7 @@ class RunFacts:
     hardware: str | None = field(default_factory=lambda: describe_hardware())
     versions: dict[str, str] | None = field(default_factory=lambda: installed_versions())
     refiner: str | None = None
+    refinement: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: str | os.PathLike) -> None:

@@ -40,11 +40,14 @@ class Evaluation:
         images (`Sequence[CaptionedImage]`): One an image, in the order of the dataset.
         scores ([`CaptionScores`]): Corpus and per-image scores with signature, and what could not be computed.
         contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
+        refinement (`Mapping[str, Any]`, *optional*): What became of the captions that a refiner was asked about
+            ([`RefineCounts`]); `None` without a refiner.
     """
 
     images: Sequence[CaptionedImage]
     scores: CaptionScores
     contaminated: bool = False
+    refinement: Mapping[str, Any] | None = None
 
     @property
     def captions(self) -> dict[str, str]:
@@ -55,6 +58,8 @@ class Evaluation:
     def row(self) -> dict[str, Any]:
         """What `coco_metrics.json` says of this system."""
         row = {**self.scores.to_dict(), "images": len(self.images)}
+        if self.refinement is not None:
+            row["refinement"] = dict(self.refinement)
         return {**row, "contaminated": CONTAMINATED} if self.contaminated else row
 
     def scores_of(self, image_id: str) -> dict[str, float]:

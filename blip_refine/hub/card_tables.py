@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..refine.counts import describe_counts, measured_over
 from .facts import METRICS, RunFolder, is_number
 from .markdown import code, escape, table
 
@@ -52,7 +53,8 @@ def results_table(run: RunFolder) -> str | None:
     rows = []
     for system, row in run.scores.items():
         cells = [_score_cell(row, name) for name in measured]
-        rows.append([escape(system), *cells])
+        over = measured_over(row.get("refinement"))
+        rows.append([escape(f"{system} ({over})" if over else system), *cells])
     return table(["", *(METRICS[name][0] for name in measured)], rows)
 
 
@@ -81,6 +83,11 @@ def result_notes(run: RunFolder) -> list[str]:
     ]
     for text in dict.fromkeys(str(row["contaminated"]) for row in rows if row.get("contaminated")):
         notes.append(f"**Contaminated:** {escape(text)}.")
+    notes += [
+        f"{escape(system)}: {escape(describe_counts(row['refinement']))}."
+        for system, row in run.scores.items()
+        if row.get("refinement")
+    ]
     unavailable = {name: reason for row in rows for name, reason in (row.get("unavailable") or {}).items()}
     notes += [f"{escape(name)} was not computed: {escape(reason)}" for name, reason in unavailable.items()]
     notes += [escape(text) for text in dict.fromkeys(text for row in rows for text in row.get("warnings") or ())]

@@ -1,7 +1,8 @@
 """BART, or any other sequence-to-sequence model, as a fuser: several captions of one image in, one sentence out.
 
-A summariser is trained to shorten several sentences into one. Given a single ten-word caption, and a configuration
-that asks for 56 tokens, it can only invent. So it is given all candidates, and lengths that follow from them.
+A summarizer is trained to shorten several sentences into one. Given a single ten-word caption, and a configuration
+that asks for 56 tokens, it can only invent. So it is given all candidates, and lengths that follow from them. The
+other order, one caption in and one out (`mode="single"`), is there to be measured.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from .guards import Guards
 
 DEFAULT_MODEL = "facebook/bart-large-cnn"
+MODES = ("fuse", "single")
+CANDIDATES = 5
+"""Captions per image that fusing asks for."""
 
 
 class BartRefiner(Refiner):
-    """Fuses the candidates of an image into one sentence. A request without candidates keeps its draft.
+    """Fuses the candidates of an image into one sentence, or rewrites a single caption.
 
     Args:
         model (`str`, defaults to `"facebook/bart-large-cnn"`): A sequence-to-sequence model: a folder or a Hub id.
+        mode (`str`, defaults to `"fuse"`): "fuse" joins all candidates of an image; a request with nothing but its
+            draft keeps it. "single" gives the model the draft alone, as caption-then-summarize pipelines do.
         guards (`Guards`, `str` or `bool`, defaults to `True`): As in [`Refiner`].
         cache: As in [`Refiner`].
         batch_size (`int`, defaults to 8): Images a batch.
@@ -45,6 +51,7 @@ class BartRefiner(Refiner):
         self,
         model: str = DEFAULT_MODEL,
         *,
+        mode: str = "fuse",
         guards: Guards | str | bool | None = True,
         cache: AnswerCache | str | os.PathLike | None = None,
         batch_size: int = 8,
@@ -57,14 +64,19 @@ class BartRefiner(Refiner):
         super().__init__(guards=guards, cache=cache)
         if batch_size < 1 or num_beams < 1 or most_candidates < 2:
             raise ConfigurationError("`batch_size` and `num_beams` are at least 1, `most_candidates` at least 2.")
+        if mode not in MODES:
+            raise ConfigurationError(f"`mode` is {' or '.join(map(repr, MODES))}, not {mode!r}.")
+        self.mode = mode
+        self.needs_candidates = 1 if mode == "single" else min(CANDIDATES, most_candidates)
         self.model, self.batch_size, self.num_beams, self.prefix = model, batch_size, num_beams, prefix
         self.most_candidates, self.device, self.dtype = most_candidates, device, dtype
-        self.name = f"bart:{model}"
+        self.name = f"bart:{model}" + (",mode=single" if mode == "single" else "")
         self._loaded: tuple[Any, Any] | None = None
 
     def settings(self) -> dict[str, Any]:
         return {
             "model": self.model,
+            "mode": self.mode,
             "num_beams": self.num_beams,
             "prefix": self.prefix,
             "most_candidates": self.most_candidates,
@@ -81,16 +93,22 @@ class BartRefiner(Refiner):
             self._loaded = _load(self.model, self.device, self.dtype)
         return self._loaded
 
+    def check(self) -> None:
+        self.load()
+
     def propose_each(
         self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]
     ) -> Iterator[tuple[int, Proposal]]:
         # Equal candidates say the same: the model sees each text once.
-        pools = [list(dict.fromkeys(candidates_of(request)))[: self.most_candidates] for request in requests]
+        most, enough = (1, 1) if self.mode == "single" else (self.most_candidates, 2)
+        pools = [list(dict.fromkeys(candidates_of(request)))[:most] for request in requests]
         alone = "there is nothing to fuse: the request has no candidates besides the draft"
         for place, pool in enumerate(pools):
-            if len(pool) < 2:
-                yield place, Proposal(None, reason=alone)
-        order = sorted((k for k, pool in enumerate(pools) if len(pool) > 1), key=lambda k: sum(map(len, pools[k])))
+            if len(pool) < enough:
+                yield place, Proposal(None, reason=alone, keeps_draft=True)
+        order = sorted(
+            (k for k, pool in enumerate(pools) if len(pool) >= enough), key=lambda k: sum(map(len, pools[k]))
+        )
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             yield from zip(places, self._fuse([pools[k] for k in places]), strict=True)
@@ -104,7 +122,10 @@ class BartRefiner(Refiner):
 
         model, tokenizer = self.load()
         texts = [self.prefix + " ".join(_sentence(text) for text in pool) for pool in pools]
-        encoded = tokenizer(texts, return_tensors="pt", padding=True, truncation=True).to(model.device)
+        # A tokenizer may not know how many positions its model has.
+        room = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 1024))
+        encoded = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=room)
+        encoded = encoded.to(model.device)
         # Special tokens are not counted: lengths are those of the captions themselves.
         lengths = [len(ids) for pool in pools for ids in tokenizer(pool, add_special_tokens=False)["input_ids"]]
         options = copy.deepcopy(model.generation_config)
@@ -156,7 +177,11 @@ def _load(model: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(model)
         loaded = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=getattr(torch, dtype) if dtype else "auto")
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The sequence-to-sequence model {model!r} cannot be loaded: {error}") from error
+        told = " ".join(str(error).split()).rstrip(".")
+        raise ModelError(
+            f"The sequence-to-sequence model {model!r} cannot be loaded: {told}. Name a folder that holds it "
+            "(bart:FOLDER), or download it first."
+        ) from error
     # The checkpoint's own lengths are those of a news summary: they go, whatever they are.
     loaded.generation_config.min_length = loaded.generation_config.max_length = None
     return loaded.to(device).eval(), tokenizer

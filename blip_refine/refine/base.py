@@ -8,6 +8,7 @@ implementation only writes `propose`.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ class Proposal:
         cost (`float`, *optional*): In US dollars.
         latency (`float`, *optional*): Seconds.
         cached (`bool`, defaults to `False`): Whether it was answered from the cache.
+        keeps_draft (`bool`, defaults to `False`): The refiner leaves the draft alone for a good reason. Without a
+            `raw` answer and without this, the request counts as unanswered.
     """
 
     text: str | None
@@ -57,6 +60,7 @@ class Proposal:
     cost: float | None = None
     latency: float | None = None
     cached: bool = False
+    keeps_draft: bool = False
 
 
 class Refiner:
@@ -78,6 +82,9 @@ class Refiner:
 
     asks_again: bool = True
     """Whether a second answer can differ from the first. If not, a rejected answer is not asked for again."""
+
+    needs_candidates: int = 1
+    """Captions per image, the draft included, that it needs in order to do anything. Whoever runs it provides them."""
 
     def __init__(
         self,
@@ -122,6 +129,14 @@ class Refiner:
             )
         yield from enumerate(proposals)
 
+    def check(self) -> None:
+        """Find out now what would fail later: load the model, ask the server one question. Does nothing by default.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+            RefinerUnansweredError: The server does not answer.
+        """
+
     def settings(self) -> Mapping[str, Any]:
         """All that can change an answer besides the request (model, prompt, decoding): part of the cache key."""
         return {}
@@ -146,7 +161,8 @@ class Refiner:
             if request.draft.strip() or any(candidate.strip() for candidate in request.candidates):
                 waiting.append((place, None))
             else:
-                results[place] = self._result(request, Proposal(None), "the draft is empty", 0)
+                nothing = Proposal(None, keeps_draft=True)
+                results[place] = self._result(request, nothing, "the draft is empty", 0)
         attempts = 1 + (self.retries if self.asks_again else 0)
         spent: dict[int, Proposal] = {}
         for attempt in range(1, attempts + 1):
@@ -217,6 +233,7 @@ class Refiner:
             image_id=request.image_id,
             cached=proposal.cached,
             attempts=attempts,
+            answered=accepted or proposal.raw is not None or proposal.keeps_draft,
         )
 
     def key(self, request: RefineRequest, feedback: str | None = None) -> str:
@@ -315,6 +332,7 @@ def load_refiner(name: str, **options: Any) -> Refiner:
         name (`str`): `"rules"`, `"consensus"`, `"bart"`, `"bart:<model>"`, `"instruct:<model or .gguf file>"`,
             `"openai:<model>"`, one that an installed package registers under the entry points
             `blip_refine.refiners`, or several of them joined by `>`, each working on what the one before made.
+            Options may follow a name: `"bart:<model>,mode=single"`, `"openai:<model>,send_image=true"`.
         **options: Passed to the refiner. In a chain, each goes to every refiner that knows it.
 
     Raises:
@@ -332,11 +350,15 @@ def load_refiner(name: str, **options: Any) -> Refiner:
     built: list[Refiner] = []
     known_to_any: set[str] = set()
     for part in parts:
-        kind, _, model = part.partition(":")
+        kind, model, written = split_name(part)
         constructor = _find(kind)
         known = _option_names(constructor)
+        for key in written:
+            if known is not None and key not in known:
+                raise ConfigurationError(f"The refiner {kind!r} has no option {key!r}.")
         taken = {key: value for key, value in options.items() if known is None or key in known}
         known_to_any |= set(taken)
+        taken.update(written)
         if model:
             if known is not None and "model" not in known:
                 raise ConfigurationError(f"The refiner {kind!r} has no model; write {kind!r} instead of {part!r}.")
@@ -350,6 +372,25 @@ def load_refiner(name: str, **options: Any) -> Refiner:
     from .chain import Chain
 
     return Chain(built)
+
+
+def split_name(part: str) -> tuple[str, str, dict[str, Any]]:
+    """The parts of a refiner's name: `"bart:x,mode=single"` is `("bart", "x", {"mode": "single"})`."""
+    segments, written = part.strip().split(","), {}
+    # From the end: a folder's name may have a comma.
+    while len(segments) > 1 and "=" in segments[-1] and segments[-1].partition("=")[0].strip().isidentifier():
+        key, _, value = segments.pop().partition("=")
+        try:
+            written[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            written[key.strip()] = value.strip()
+    kind, _, model = ",".join(segments).partition(":")
+    return kind.strip(), model.strip(), written
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kind of each refiner of a chain: `"rules>openai:x"` is `["rules", "openai"]`."""
+    return [split_name(part)[0] for part in name.split(">")]
 
 
 def available_refiners() -> list[str]:

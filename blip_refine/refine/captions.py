@@ -72,6 +72,7 @@ def refine_captions(
             captions[place],
             text=answer.text,
             refined=answer.accepted,
-            reason=None if answer.accepted else answer.reason,
+            reason=None if answer.accepted and answer.answered else answer.reason,
+            outcome=answer.outcome,
         )
     return refined

@@ -36,6 +36,11 @@ class Chain(Refiner):
         for refiner in refiners:
             self.refiners += refiner.refiners if isinstance(refiner, Chain) else [refiner]
         self.name = " > ".join(refiner.name for refiner in self.refiners)
+        self.needs_candidates = max(refiner.needs_candidates for refiner in self.refiners)
+
+    def check(self) -> None:
+        for refiner in self.refiners:
+            refiner.check()
 
     def settings(self) -> dict[str, Any]:
         return {str(place): [one.name, dict(one.settings())] for place, one in enumerate(self.refiners)}
@@ -74,6 +79,7 @@ class Chain(Refiner):
             latency=sum(times) if times else None,
             attempts=max(before.attempts, now.attempts),
             cached=before.cached and now.cached,
+            answered=before.answered and now.answered,
         )
 
     def close(self) -> None:
@@ -105,4 +111,5 @@ class FunctionRefiner(Refiner):
                 raise ConfigurationError(
                     f"The refiner function {self.name!r} returned a {type(answer).__name__}, not a caption or None."
                 )
-        return [Proposal(answer, raw=answer, reason=None if answer else "no caption was given") for answer in answers]
+        silent = Proposal(None, reason="no caption was given", keeps_draft=True)
+        return [Proposal(answer, raw=answer) if answer else silent for answer in answers]

@@ -46,6 +46,7 @@ class ConsensusRefiner(Refiner):
 
     name = "consensus"
     asks_again = False
+    needs_candidates = 5
 
     def __init__(
         self,

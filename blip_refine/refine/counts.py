@@ -1,7 +1,8 @@
-"""What became of the captions that a refiner was asked about: counted, said in words, and refused if nothing came."""
+"""What became of the captions that a refiner was asked about: counted, put into words, and refused if nothing came."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class RefineCounts:
         unchanged (`int`): Accepted, and the same as the draft.
         rejected (`dict[str, int]`): Answers that a guard rejected, by reason. The draft stands.
         kept (`dict[str, int]`): Drafts that the refiner had a reason to leave alone, by reason.
-        unanswered (`dict[str, int]`): Captions without an answer, by reason. The draft stands.
+        unanswered (`dict[str, int]`): Captions without an answer, by reason.
     """
 
     changed: int = 0
@@ -35,7 +36,7 @@ class RefineCounts:
         """Count one caption. `outcome` is one of [`OUTCOMES`]."""
         if outcome in BY_REASON:
             reasons = getattr(self, outcome)
-            short = _short(reason or "no reason given")
+            short = (_short if outcome == "rejected" else plain_reason)(reason or "no reason given")
             reasons[short] = reasons.get(short, 0) + 1
         else:
             setattr(self, outcome, getattr(self, outcome) + 1)
@@ -45,22 +46,15 @@ class RefineCounts:
         """Captions that the refiner was asked about."""
         return self.changed + self.unchanged + sum(sum(getattr(self, name).values()) for name in BY_REASON)
 
-    @property
-    def answered(self) -> int:
-        """Captions that were answered, or that the refiner had a reason to leave alone."""
-        return self.asked - sum(self.unanswered.values())
-
     def table(self) -> list[tuple[str, int]]:
         """Rows for a person."""
         rows = [("changed", self.changed), ("accepted as they were", self.unchanged)]
-        titles = {"rejected": "rejected", "kept": "draft kept", "unanswered": "no answer"}
-        for name, title in titles.items():
-            reasons = Counter(getattr(self, name)).most_common()
-            rows += [(f"{title}: {reason}", count) for reason, count in reasons]
+        for name, title in (("rejected", "rejected"), ("kept", "draft kept"), ("unanswered", "no answer")):
+            rows += [(f"{title}: {reason}", count) for reason, count in Counter(getattr(self, name)).most_common()]
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """The form of result files. Reasons that did not occur are left out."""
+        """The form of result files. Outcomes by reason that did not occur are left out."""
         row: dict[str, Any] = {"asked": self.asked, "changed": self.changed, "unchanged": self.unchanged}
         for name in BY_REASON:
             if getattr(self, name):
@@ -78,17 +72,17 @@ class RefineCounts:
             RefinerUnansweredError: The refiner was asked, and answered nothing.
         """
         silent = sum(self.unanswered.values())
-        # Empty drafts and the like are not asked about; they do not make up for a server that is down.
+        # Drafts that were left alone do not make up for a server that is down.
         if silent and not (self.changed or self.unchanged or self.rejected):
             reason = max(self.unanswered, key=lambda one: self.unanswered[one])
             raise RefinerUnansweredError(
-                f"{refiner} answered none of {silent} captions ({reason}), so there are no refined captions. "
-                f"Check the refiner's model, server and key, and run again.{' ' if then else ''}{then}"
+                f"{refiner} answered none of the {silent} captions ({reason}). Check its model, server and key"
+                f"{'; ' if then else ''}{then}."
             )
 
 
 def count_outcomes(captions: Iterable[Caption | RefinedCaption]) -> RefineCounts:
-    """Count captions by what a refiner made of them; those that no refiner was asked about are left out."""
+    """Count captions by what a refiner made of them. Those that no refiner was asked about are left out."""
     counts = RefineCounts()
     for one in captions:
         if one.outcome is not None:
@@ -102,13 +96,13 @@ def describe_counts(counts: Mapping[str, Any]) -> str:
     for name in BY_REASON:
         reasons = counts.get(name) or {}
         if reasons:
-            said = ", ".join(f"{reason}: {count}" if len(reasons) > 1 else reason for reason, count in reasons.items())
-            parts.append(f"{sum(reasons.values())} {name} ({said})")
+            told = ", ".join(f"{reason}: {count}" if len(reasons) > 1 else reason for reason, count in reasons.items())
+            parts.append(f"{sum(reasons.values())} {name} ({told})")
     return f"{counts.get('asked', 0)} captions: {', '.join(parts)}"
 
 
 def measured_over(counts: Mapping[str, Any] | None) -> str | None:
-    """What a table says beside a system that was not answered throughout, such as "7 of 10 answered"."""
+    """What stands beside a system whose refiner did not always answer, such as "7 of 10 answered"; else `None`."""
     silent = sum(((counts or {}).get("unanswered") or {}).values())
     if not counts or not silent:
         return None
@@ -117,4 +111,9 @@ def measured_over(counts: Mapping[str, Any] | None) -> str | None:
 
 def _short(reason: str) -> str:
     """A reason without its particulars: "facts: it adds the noun 'mat', which ..." is "facts: it adds the noun"."""
-    return reason.partition(" '")[0].partition(" (")[0][:160]
+    return reason.partition(" '")[0].partition(" (")[0][:80]
+
+
+def plain_reason(reason: str) -> str:
+    """A reason without the number of tries, so that equal ones can be counted."""
+    return re.sub(r" \(\d+ tries\)", "", reason)[:300].rstrip(". ")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, DataError, SourceFormatError
 from ..jsonlines import read_jsonl, write_jsonl
 from ..records import RefinedCaption, RefineRequest
+from .counts import RefineCounts
 
 
 def read_requests(
@@ -77,61 +77,36 @@ def _kind(row: Mapping[str, Any], key: str) -> str:
 
 
 @dataclass
-class RefineSummary:
-    """What became of the captions of a run.
+class RefineSummary(RefineCounts):
+    """What became of the captions of a run: the counts, and what they took.
 
     Args:
-        changed (`int`): Refined, and other than the draft.
-        unchanged (`int`): Accepted, and the same as the draft.
-        kept (`dict[str, int]`): Drafts that stand, by the first part of the reason.
         cached (`int`): Answers that were known already.
         tokens (`int`): Tokens used now.
         cost (`float`, *optional*): US dollars spent now.
     """
 
-    changed: int = 0
-    unchanged: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
     cached: int = 0
     tokens: int = 0
     cost: float | None = None
 
-    def table(self) -> list[tuple[str, int]]:
-        """Rows for a person."""
-        rows = [("changed", self.changed), ("accepted as they were", self.unchanged)]
-        return rows + [(f"draft kept: {reason}", count) for reason, count in self.kept.items()]
-
     def to_dict(self) -> dict[str, Any]:
         """For `--json`. What was not measured is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        row = {**super().to_dict(), "cached": self.cached, "tokens": self.tokens}
+        return row if self.cost is None else {**row, "cost": self.cost}
 
 
 def summarise(results: Sequence[RefinedCaption]) -> RefineSummary:
     """Count what became of the captions."""
-    summary = RefineSummary(cached=sum(one.cached for one in results), tokens=sum(one.tokens for one in results))
-    reasons: Counter[str] = Counter()
-    for one in results:
-        if not one.accepted:
-            reasons[_short(one.reason or "no reason given")] += 1
-        elif one.text == one.draft:
-            summary.unchanged += 1
-        else:
-            summary.changed += 1
     costs = [one.cost for one in results if one.cost is not None]
-    summary.kept, summary.cost = dict(reasons.most_common()), sum(costs) if costs else None
+    summary = RefineSummary(
+        cached=sum(one.cached for one in results),
+        tokens=sum(one.tokens for one in results),
+        cost=sum(costs) if costs else None,
+    )
+    for one in results:
+        summary.count(one.outcome, one.reason)
     return summary
-
-
-def unanswered(results: Sequence[RefinedCaption]) -> list[str]:
-    """Why a refiner gave no answer, for each caption that it was asked for and said nothing of."""
-    return [
-        one.reason or "no reason given" for one in results if not one.accepted and one.raw is None and one.attempts
-    ]
-
-
-def _short(reason: str) -> str:
-    """A reason without its particulars: "facts: it adds the noun 'mat', which ..." is "facts: it adds the noun"."""
-    return reason.partition(" '")[0].partition(" (")[0][:80]
 
 
 def write_refined(

@@ -101,6 +101,9 @@ class InstructRefiner(PromptedRefiner):
             self._loaded = _load(self.model, self.device, self.dtype, self.quantization)
         return self._loaded
 
+    def check(self) -> None:
+        self.load()
+
     def propose_each(
         self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]
     ) -> Iterator[tuple[int, Proposal]]:

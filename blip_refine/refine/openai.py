@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import io
 import os
 import queue
@@ -12,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError, RefinerError
+from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError, RefinerError, RefinerUnansweredError
 from ..records import ImageInput, RefineRequest
 from .base import Proposal
 from .budget import Budget
+from .counts import plain_reason
 from .language import PromptedRefiner
 from .openai_calls import Answer, Caller
 from .secrets import ApiKey, without_credentials
@@ -136,6 +138,27 @@ class OpenAIRefiner(PromptedRefiner):
             "extra": self.extra,
         }
 
+    def check(self) -> None:
+        """Ask the server one short question.
+
+        Raises:
+            RefinerUnansweredError: It does not answer, or refuses the key or the model.
+        """
+        probe = copy.copy(self)
+        # One question at the start does not need the patience of a long run.
+        probe.batch, probe.max_retries = False, min(self.max_retries, 2)
+        where = self.base_url or "the server of OpenAI"
+        try:
+            _, proposal = next(probe.propose_each([RefineRequest("a dog runs on a beach")], [None]))
+            problem = proposal.reason if proposal.raw is None else None
+        except RefinerError as error:
+            problem = str(error)
+        if problem is not None:
+            raise RefinerUnansweredError(
+                f"{self.name} does not answer at {where}: {plain_reason(problem)}. Check the server "
+                f"(OPENAI_BASE_URL), the model's name, and the key in {self.key_of_account.variable}."
+            )
+
     def propose(self, requests: Sequence[RefineRequest], feedback: Sequence[str | None]) -> list[Proposal]:
         answers = dict(self.propose_each(requests, feedback))
         return [answers[place] for place in range(len(requests))]
@@ -193,7 +216,7 @@ class OpenAIRefiner(PromptedRefiner):
             asyncio.run(self._ask_all(requests, feedback, arrived, stop))
         except openai.OpenAIError as error:
             text = self.key_of_account.redact(str(error))
-            arrived.put(RefinerError(f"The server could not be asked: {text}"))
+            arrived.put(RefinerUnansweredError(f"The server could not be asked: {text}"))
         except BaseException as error:
             arrived.put(error)
         else:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import RefinerError
+from ..errors import RefinerUnansweredError
 from .budget import Budget
 from .secrets import ApiKey
 
@@ -113,11 +113,11 @@ class Caller:
                 once.
 
         Raises:
-            RefinerError: No call of this run can succeed (the key is wrong, the model does not exist).
+            RefinerUnansweredError: No call of this run can succeed (the key is wrong, the model does not exist).
         """
         read = _estimate(messages)
         if self._fatal is not None:
-            raise RefinerError(self._fatal)
+            raise RefinerUnansweredError(self._fatal)
         if self._failed_in_a_row >= self.give_up_after:
             return Answer(None, f"the server failed {self._failed_in_a_row} times in a row; no more calls were made")
         problem = self.budget.reserve(read, self.max_tokens)
@@ -145,12 +145,12 @@ class Caller:
                 return Answer(None, self._said(error))
             except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
                 self._fatal = f"The server refused: {self._said(error)}"
-                raise RefinerError(self._fatal) from None
+                raise RefinerUnansweredError(self._fatal) from None
             except openai.RateLimitError as error:
                 problem = self._said(error)
                 if getattr(error, "code", None) == "insufficient_quota":
                     self._fatal = f"The account has no quota left: {problem}"
-                    raise RefinerError(self._fatal) from None
+                    raise RefinerUnansweredError(self._fatal) from None
                 wait = self._wait(error, attempt)
                 if wait > self.max_wait:
                     return Answer(None, f"{problem}; it asks to wait {wait:.0f} s", failed=True)

@@ -104,10 +104,11 @@ def refine_safely(
     if problem is None:
         problem = _mismatch(asked, results)
     # A refiner that answers each request with "the server is down" has failed, too.
-    gave_nothing = problem is None and bool(asked) and all(one.raw is None and not one.accepted for one in results)
+    outcomes = [] if problem is not None else [one for one in results if one.outcome != "kept"]
+    silent = bool(outcomes) and all(one.outcome == "unanswered" for one in outcomes)
     if breaker is not None:
-        if problem is not None or (gave_nothing and any(request.draft.strip() for request in asked)):
-            breaker.failed(problem or results[0].reason or "no answer")
+        if problem is not None or silent:
+            breaker.failed(problem or outcomes[0].reason or "no answer")
         else:
             breaker.succeeded()
     return results if problem is None else _drafts(refiner, asked, problem)
@@ -157,6 +158,7 @@ def _drafts(refiner: Refiner, asked: list[RefineRequest], reason: str) -> list[R
             text=request.draft,
             draft=request.draft,
             accepted=False,
+            answered=False,
             reason=reason,
             refiner=refiner.name,
             image_id=request.image_id,

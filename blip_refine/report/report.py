@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..jsonlines import atomic_write
+from ..refine.counts import describe_counts, measured_over
 from .charts import number
 from .errors import fault_rows
 from .gallery import build_cards
@@ -107,6 +108,8 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         styles=system_styles(run.system_names),
         metrics=[metric for metric in METRICS if any(metric in system.scores for system in run.systems)],
         unavailable={metric: reason for system in run.systems for metric, reason in system.unavailable.items()},
+        refinement=[(one.name, describe_counts(one.refinement)) for one in run.systems if one.refinement],
+        measured_over={one.name: over for one in run.systems if (over := measured_over(one.refinement))},
         signatures=sorted({system.signature for system in run.systems if system.signature}),
         cards=cards,
         faults=faults,

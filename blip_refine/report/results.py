@@ -39,6 +39,7 @@ class SystemScores:
         intervals (`Mapping[str, tuple[float, float]]`): Metric to the ends of its 95 % bootstrap interval.
         signature (`str`, *optional*): How the scores were computed.
         unavailable (`Mapping[str, str]`): Metric to the reason why it could not be computed.
+        refinement (`Mapping[str, Any]`): What became of the captions that its refiner was asked about.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SystemScores:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     signature: str | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    refinement: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
         },
         signature=None if signature is None else str(signature),
         unavailable={str(metric): str(reason) for metric, reason in unavailable.items()},
+        refinement=_object(values.get("refinement")),
     )
 
 

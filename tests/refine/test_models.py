@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from blip_refine import RefineRequest, load_refiner
 from blip_refine.errors import ConfigurationError, MissingExtraError, ModelError, RefinerError
@@ -24,28 +17,12 @@ from blip_refine.refine.facts import FactsGuard, PolarityGuard
 from blip_refine.refine.grounding import captioner_likelihood, matching_probability
 from blip_refine.refine.guards import Guards
 
+from .tiny_bart import make_tokenizer, save_tiny_bart
+
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<eos>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-
-def make_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
-    texts = ["a dog runs on the beach", "two women sit at a table", "You correct the grammar of captions."]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<s>", "<eos>", "<unk>", "<|system|>", "<|user|>", "<|assistant|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="<eos>", unk_token="<unk>"
-    )
-    if chat_template:
-        fast.chat_template = chat_template
-    return fast
 
 
 @pytest.fixture(scope="module")
@@ -73,31 +50,7 @@ def chat_model(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def fuser(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("bart")
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = BartConfig(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=256,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=2,
-        forced_eos_token_id=2,
-    )
-    model = BartForConditionalGeneration(config)
-    # What bart-large-cnn asks for: at least 56 tokens, at most 142.
-    model.generation_config.min_length, model.generation_config.max_length = 56, 142
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return save_tiny_bart(tmp_path_factory.mktemp("bart"))
 
 
 def requests(count: int) -> list[RefineRequest]:
@@ -226,6 +179,15 @@ def test_bart_has_nothing_to_fuse_in_a_single_caption(fuser):
     assert results[1].accepted
     same = load_refiner(f"bart:{fuser}", guards=False).refine([RefineRequest("a dog", ("a dog",))])[0]
     assert "nothing to fuse" in same.reason
+
+
+def test_bart_rewrites_a_single_caption_where_that_is_asked_for(fuser):
+    refiner = load_refiner(f"bart:{fuser},mode=single", guards=False)
+    alone, pool = refiner.refine([RefineRequest("a dog runs"), POOL])
+    assert alone.accepted and alone.raw == pool.raw, "candidates are not looked at"
+    assert alone.refiner == f"bart:{fuser},mode=single"
+    fused = load_refiner(f"bart:{fuser}", guards=False).refine([POOL])[0]
+    assert fused.raw != pool.raw
 
 
 def test_a_captioners_likelihood_is_the_mean_over_a_captions_tokens(tiny_captioner):
