@@ -163,6 +163,7 @@ def test_each_kind_of_versions_is_installed_once_and_replaces_the_other(clone):
     torch, package = installed("dev", BLIP_REFINE_UNLOCKED="1")
     assert torch.startswith("|") and "--upgrade --upgrade-strategy eager" in torch
     assert installed("dev", BLIP_REFINE_UNLOCKED="1") == []
+    assert installed(BLIP_REFINE_UNLOCKED="1") == [], "what the tests need holds what the demo needs"
     assert len(installed()) == 2, "the environment holds the newest, not the lock"
     with (clone / "scripts" / "lock.txt").open("a") as file:
         file.write("more==1.0\n")
