@@ -101,8 +101,12 @@ class JavaProcess:
             raise MetricError(f"{name}: Java could not be started ({error}).") from error
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: deque[bytes] = deque(maxlen=20)
-        for target in (self._read, self._drain):
-            threading.Thread(target=target, name=f"{name}-{target.__name__}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=target, name=f"{name}-{target.__name__}", daemon=True)
+            for target in (self._read, self._drain)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -160,6 +164,8 @@ class JavaProcess:
             return
 
     def _words(self) -> str:
+        for thread in self._threads:
+            thread.join(5)  # its last words may still be on their way
         said = b"".join(self._said).decode("utf-8", "replace").strip()
         return f" It said: {said[-500:]}" if said else ""
 
