@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
-NOT_LOCAL = {"sagemaker_launch.py"}
-"""Starts a job on another machine."""
+NOT_RUN = {"sagemaker_launch.py", "smoke_data.py"}
+"""The one starts a job on another machine, the other is what the smoke runs share."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "example", [path for path in EXAMPLES if path.name not in NOT_LOCAL], ids=lambda path: path.name
+    "example", [path for path in EXAMPLES if path.name not in NOT_RUN], ids=lambda path: path.name
 )
 def test_example_runs_with_smoke(example, tmp_path):
     arguments = ["--output", str(tmp_path / "out")] if "--output" in example.read_text(encoding="utf-8") else []

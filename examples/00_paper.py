@@ -1,7 +1,7 @@
 """Base, fine-tuned, and fine-tuned with a refiner: the table of a paper, and whether its claim holds on your data.
 
-    python examples/reproduce_paper.py --smoke                                 # offline, a minute: shows that it runs
-    python examples/reproduce_paper.py --model Salesforce/blip-image-captioning-base \\
+    python examples/00_paper.py --smoke                                 # offline, a minute: shows that it runs
+    python examples/00_paper.py --model Salesforce/blip-image-captioning-base \\
         --dataset flickr8k --data-dir flickr8k/ --refiner bart --output paper       # for real
 
 The claim: fine-tuning and refining raise BLEU by 15 to 20 % and CIDEr by 20 to 25 %. Whatever comes out is printed.
@@ -36,7 +36,7 @@ def main() -> None:
     def split(name: str) -> BlipCaptionDataset:
         return BlipCaptionDataset.from_source(options.dataset, split=name, data_dir=options.data_dir, **few)
 
-    smoke = {"num_train_epochs": 2, "learning_rate": 6e-4, "gradient_checkpointing": False, "num_beams": 2}
+    smoke = {"num_train_epochs": 2, "learning_rate": 1e-4, "gradient_checkpointing": False, "num_beams": 2}
     run = finetune(
         options.model,
         CaptionTrainingArguments(options.output, **(smoke if options.smoke else {})),

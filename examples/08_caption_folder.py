@@ -1,7 +1,7 @@
 """Caption a folder: confidence, candidates, and what a person should look at first.
 
-python examples/caption_folder.py photos/ --model Salesforce/blip-image-captioning-base
-python examples/caption_folder.py --smoke          # offline, with drawn pictures and the starter
+python examples/08_caption_folder.py photos/ --model Salesforce/blip-image-captioning-base
+python examples/08_caption_folder.py --smoke          # offline, with drawn pictures and the starter
 """
 
 from __future__ import annotations
