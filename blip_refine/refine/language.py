@@ -91,11 +91,11 @@ class PromptedRefiner(Refiner):
 
 
 def instructed(refiner: Refiner, instruction: str) -> Refiner:
-    """A refiner with another free instruction, over the same loaded models, caches and budgets.
+    """A refiner with one more free instruction, over the same loaded models, caches and budgets.
 
     Args:
         refiner (`Refiner`): One that asks a chat model, or a chain with such a one.
-        instruction (`str`): What the copy is told.
+        instruction (`str`): What the copy is told besides.
 
     Raises:
         ConfigurationError: No chat model is asked, or the instruction cannot act (see
@@ -111,7 +111,7 @@ def instructed(refiner: Refiner, instruction: str) -> Refiner:
         raise _not_instructed(refiner)
     refiner.prompt.check_instruction(instruction)
     other = copy.copy(refiner)
-    other.instruction = instruction
+    other.instruction = f"{refiner.instruction} {instruction}" if refiner.instruction else instruction
     return other
 
 
