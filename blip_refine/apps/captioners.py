@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BlipRefineError, ConfigurationError
 from ..records import Caption
-from ..refine.base import Refiner, load_refiner
+from ..refine.base import Refiner, find_refiner, kinds_of, load_refiner, option_names
 from ..refine.captions import refine_captions
+from ..refine.language import instructed
+from ..refine.options import share_options
 from ..refine.prompts import Style
 
 NO_REFINER = "none"
@@ -28,6 +30,7 @@ class Settings:
         prompt (`str`, *optional*): How every caption begins; by default as it is saved with the model. "" for nothing.
         refiner (`str`, defaults to `"rules"`): Who refines the draft; "none" for nobody.
         style (`Style`, defaults to a neutral one): How the refiner is to write.
+        instruction (`str`, *optional*): A free instruction for a refiner that asks a language model.
     """
 
     decoding: str | None = None
@@ -36,6 +39,7 @@ class Settings:
     prompt: str | None = None
     refiner: str = "rules"
     style: Style = Style()
+    instruction: str | None = None
 
     def decoding_options(self, model: Any = None) -> Any:
         """The [`DecodingOptions`] that these settings mean.
@@ -64,6 +68,7 @@ class Captioners:
         models (`Sequence[str]`): Folders, model ids of the Hub, or "starter"; only these can be asked for.
         refiners (`Sequence[str]`, defaults to `("rules", "consensus", "rules>consensus")`): Who can be asked to
             refine; "none" always can.
+        refiner_options (`Mapping[str, Any]`, *optional*): Options of the refiners; each gets those that it knows.
         **loading: Passed to [`load_captioner`] (`dtype=`, `revision=`, `token=`).
     """
 
@@ -71,12 +76,17 @@ class Captioners:
         self,
         models: Sequence[str] = ("starter",),
         refiners: Sequence[str] = ("rules", "consensus", "rules>consensus"),
+        *,
+        refiner_options: Mapping[str, Any] | None = None,
         **loading: Any,
     ):
         if not models:
             raise ConfigurationError("A page needs at least one model.")
         self.models = tuple(dict.fromkeys(str(name) for name in models))
         self.refiners = tuple(dict.fromkeys([*refiners, NO_REFINER]))
+        self._refiner_options = share_options(
+            [name for name in self.refiners if name != NO_REFINER], refiner_options or {}
+        )
         self._loading = loading
         self._loaded: dict[str, tuple[Any, Any]] = {}
         self._refiners: dict[tuple[str, Style], Refiner] = {}
@@ -106,20 +116,33 @@ class Captioners:
         """The refiner that the settings ask for.
 
         Raises:
-            ConfigurationError: The page has no such refiner, or it cannot write in that style.
+            ConfigurationError: The page has no such refiner, or it cannot write in that style or by an instruction.
         """
-        if settings.refiner == NO_REFINER:
-            return None
         if settings.refiner not in self.refiners:
             raise ConfigurationError(
                 f"This page has no refiner {settings.refiner!r}; it has {', '.join(self.refiners)}."
             )
+        if settings.instruction is not None and not self.takes_instruction(settings.refiner):
+            raise ConfigurationError(
+                f"The refiner {settings.refiner!r} asks no language model: an instruction cannot act."
+            )
+        if settings.refiner == NO_REFINER:
+            return None
         key = (settings.refiner, settings.style)
         with self._refiner_lock:
             if key not in self._refiners:
                 options = {} if settings.style == Style() else {"style": settings.style}
-                self._refiners[key] = load_refiner(settings.refiner, **options)
-            return self._refiners[key]
+                self._refiners[key] = load_refiner(
+                    settings.refiner, **self._refiner_options[settings.refiner], **options
+                )
+            refiner = self._refiners[key]
+        # A copy that is not kept: visitors may write any number of instructions.
+        return refiner if settings.instruction is None else instructed(refiner, settings.instruction)
+
+    def takes_instruction(self, refiner: str) -> bool:
+        """Whether a refiner asks a language model, so that it can be told something."""
+        kinds = [] if refiner == NO_REFINER else kinds_of(refiner)
+        return any("instruction" in (option_names(find_refiner(kind)) or ()) for kind in kinds)
 
     def caption(self, image: Any, model: str, settings: Settings) -> Caption:
         """Caption one picture.

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import BlipRefineError, ConfigurationError
 from ..records import Caption
-from ..refine.prompts import AUDIENCES, DETAILS, LANGUAGES, TONES, Style
+from ..refine.prompts import AUDIENCES, DETAILS, LANGUAGES, MOST_INSTRUCTION, TONES, Style
 from .batch import COLUMNS, count_pictures, read_uploads, write_captions
 from .captioners import Captioners, Settings
 from .gradio_page import KEPT_SECONDS, VisitorFiles, load_gradio, serve_page
@@ -159,19 +159,31 @@ def _settings_panel(gr: Any, desk: Captioners) -> list[Any]:
             audience = gr.Dropdown(list(AUDIENCES), value="general", label="Audience", elem_id="audience")
             language = gr.Dropdown([(name, key) for key, name in LANGUAGES.items()], value="en", label="Language")
             words = gr.Number(0, label="At most so many words", info="0: no limit", minimum=0, precision=0)
+        instruction = gr.Textbox(
+            "", label="Instruction", placeholder="Name the colours first.", max_lines=3, max_length=MOST_INSTRUCTION,
+            info="What the language model is told besides; captions are still held to the draft",
+            visible=desk.takes_instruction(value), elem_id="instruction",
+        )  # fmt: skip
         gr.Markdown("Tone, detail and language need a refiner with a language model.", elem_classes="note")
-    return [decoding, beams, tokens, prompt, refiner, tone, detail, audience, language, words]
+
+        def show_instruction(name: str) -> Any:
+            # What is not shown must not act: it is emptied as well.
+            return gr.update(visible=True) if desk.takes_instruction(name) else gr.update(value="", visible=False)
+
+        refiner.change(show_instruction, refiner, instruction, api_name=False)
+    return [decoding, beams, tokens, prompt, refiner, tone, detail, audience, language, words, instruction]
 
 
 def read_settings(
     decoding: str, beams: float, tokens: float, prompt: str, refiner: str, tone: str, detail: str, audience: str,
-    language: str, words: float | None,
+    language: str, words: float | None, instruction: str | None = None,
 ) -> Settings:  # fmt: skip
     """The settings that the panel shows."""
     style = Style(
         tone=tone, detail=detail, audience=audience, language=language, max_words=int(words) if words else None
     )
-    return Settings(decoding, int(beams), int(tokens), prompt or None, refiner, style)
+    told = (instruction or "").strip() or None
+    return Settings(decoding, int(beams), int(tokens), prompt or None, refiner, style, told)
 
 
 # ---- one picture ----

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .output import output
+from .refine_options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Grounding,
+    Instruction,
+    Matching,
+    MaxOutputTokens,
+    Prices,
+    ReasoningEffort,
+    RefinerTemperature,
+    SendImage,
+    refiner_options,
+    share_flags,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.ablate import Ablation
@@ -28,27 +42,34 @@ def ablate(
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
-    base_url: Annotated[str | None, typer.Option(help="Server of 'openai' refiners.")] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with its key.")] = None,
-    prices: Annotated[str | None, typer.Option(help="IN,OUT: US dollars for a million tokens.")] = None,
+    instruction: Instruction = None,
+    max_output_tokens: MaxOutputTokens = None,
+    refiner_temperature: RefinerTemperature = None,
+    reasoning_effort: ReasoningEffort = None,
+    send_image: SendImage = False,
+    grounding: Grounding = None,
+    matching: Matching = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    prices: Prices = None,
 ) -> None:
     """Caption and refine the same images in every way of a grid, and say which pays.
 
     The first decoding preset without a refiner is what the others are compared with. The same command goes on where an
-    earlier one was stopped, and asks nothing twice.
+    earlier one was stopped, and asks nothing twice. Each refiner gets the options that it knows.
     """
+    # --guards is a dimension of the grid here.
+    options = refiner_options({**locals(), "guards": None})
     from ..evaluation.ablate import make_grid, run_ablation
     from ..evaluation.evaluator import PipelineSystem
     from ..pipeline import CaptionPipeline
     from ..report.report import write_report
     from .data_options import load_split
     from .libraries import quieten_libraries
-    from .refine_options import parse_prices
 
     decodings, refiners = decoding or ["accurate"], list(dict.fromkeys(["none", *(refiner or [])]))
     cells = make_grid(decodings, refiners, prompt or (), guards or ())
-    given = {"base_url": base_url, "api_key_env": api_key_env, "prices": parse_prices(prices)}
-    options = {name: value for name, value in given.items() if value is not None}
+    share_flags(refiners, options)
     quieten_libraries()
     data = load_split(dataset, split, data_dir=data_dir, limit=images)
     assert data is not None

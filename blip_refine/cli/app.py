@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from .output import output
+from .refine_options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Grounding,
+    GuardNames,
+    Instruction,
+    Matching,
+    MaxOutputTokens,
+    Prices,
+    ReasoningEffort,
+    RefinerTemperature,
+    SendImage,
+    make_refiner,
+    refiner_options,
+    share_flags,
+)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -23,13 +40,26 @@ def app(
     title: Annotated[str, typer.Option(help="Above the page.")] = "blip_refine",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     api: Annotated[bool, typer.Option("--api", help="Serve POST /caption for programs instead of a page.")] = False,
+    instruction: Instruction = None,
+    max_output_tokens: MaxOutputTokens = None,
+    refiner_temperature: RefinerTemperature = None,
+    reasoning_effort: ReasoningEffort = None,
+    send_image: SendImage = False,
+    guards: GuardNames = None,
+    grounding: Grounding = None,
+    matching: Matching = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    prices: Prices = None,
 ) -> None:
     """Serve a page where people caption pictures, or with --api an endpoint for programs."""
+    options = refiner_options(locals())
     from .libraries import quieten_libraries
 
+    share_flags(refiner or [], options)
     quieten_libraries()
     if api:
-        return _serve_api(model, compare, refiner, host, port, password_env)
+        return _serve_api(model, compare, refiner, host, port, password_env, options)
     import os
 
     from ..apps.captioners import Captioners
@@ -45,7 +75,7 @@ def app(
     if host not in LOOPBACK and password is None:
         output.warning(f"Everyone who can reach {host} can use this page; --password-env NAME asks for a password.")
     models = [model, *(compare or [])]
-    desk = Captioners(models, refiner) if refiner else Captioners(models)
+    desk = Captioners(models, refiner, refiner_options=options) if refiner else Captioners(models)
     for name in desk.models:
         output.note(f"Loading {name} ...")
         desk.load(name)
@@ -64,6 +94,7 @@ def _serve_api(
     host: str,
     port: int | None,
     password_env: str | None,
+    options: Mapping[str, Any],
 ) -> None:
     from ..apps.api import ApiLimits, create_api
     from ..apps.server import make_server
@@ -74,7 +105,7 @@ def _serve_api(
         raise ConfigurationError("With --api there is one model, at most one --refiner, and no password.")
     if host not in LOOPBACK:
         output.warning(f"Everyone who can reach {host} can use this endpoint: it asks nobody who they are.")
-    pipeline = CaptionPipeline.from_pretrained(model, refiner=refiner[0] if refiner else None)
+    pipeline = CaptionPipeline.from_pretrained(model, refiner=make_refiner(refiner[0] if refiner else None, options))
     limits, port = ApiLimits(), port or 8000
     server = make_server(
         create_api(pipeline, limits),

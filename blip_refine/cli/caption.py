@@ -7,6 +7,23 @@ from typing import Annotated
 
 import typer
 
+from .refine_options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Grounding,
+    GuardNames,
+    Instruction,
+    Matching,
+    MaxOutputTokens,
+    Prices,
+    ReasoningEffort,
+    RefinerName,
+    RefinerTemperature,
+    SendImage,
+    refiner_options,
+    share_flags,
+)
+
 
 def caption(
     paths: Annotated[
@@ -36,7 +53,18 @@ def caption(
         str | None, typer.Option(help="A prompt per image, from the columns of a table ('a photo of {name}, ').")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For sampling ('creative').")] = None,
-    refiner: Annotated[str | None, typer.Option(help="Such as rules, or 'rules>consensus'.")] = None,
+    refiner: RefinerName = None,
+    instruction: Instruction = None,
+    max_output_tokens: MaxOutputTokens = None,
+    refiner_temperature: RefinerTemperature = None,
+    reasoning_effort: ReasoningEffort = None,
+    send_image: SendImage = False,
+    guards: GuardNames = None,
+    grounding: Grounding = None,
+    matching: Matching = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    prices: Prices = None,
     abstain_below: Annotated[float | None, typer.Option(help="Flag captions of lower confidence for review.")] = None,
     block: Annotated[list[str] | None, typer.Option(help="Flag captions with this word; can be repeated.")] = None,
     block_file: Annotated[Path | None, typer.Option(help="Blocked words, one a line.")] = None,
@@ -67,6 +95,7 @@ def caption(
     allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses, too.")] = False,
 ) -> None:
     """Caption images. A second run skips what is done; Ctrl-C keeps what is finished."""
+    options = refiner_options(locals())
     from ..errors import ConfigurationError
     from .caption_inputs import Shard
     from .caption_run import CaptionRun, read_list
@@ -75,6 +104,7 @@ def caption(
         raise ConfigurationError("--overwrite begins anew and --append keeps what is there: give one of them.")
     if sidecar not in (None, "txt"):
         raise ConfigurationError(f"--sidecar writes txt files, not {sidecar!r}.")
+    share_flags([refiner], options)
     changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "seed": seed}
     blocked = [*(block or []), *(read_list(block_file) if block_file else [])]
     run = CaptionRun(
@@ -100,6 +130,7 @@ def caption(
         changes=changes,
         prompt=prompt,
         refiner=refiner,
+        refiner_options=options,
         abstain_below=abstain_below,
         blocked_words=blocked,
         image_gain=image_gain,

@@ -20,7 +20,6 @@ from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNot
 from ..inputs import ImageSource
 from ..jsonlines import write_jsonl
 from ..records import Caption
-from ..refine.base import as_refiner
 from ..refine.counts import RefineCounts, describe_counts
 from ..review import review_queue
 from ..url_images import UrlLimits
@@ -28,6 +27,7 @@ from .caption_copies import Copies
 from .caption_inputs import CommandInputs, Shard, local_path
 from .caption_progress import CaptionProgress
 from .output import output as sink
+from .refine_options import make_refiner
 
 if TYPE_CHECKING:
     from ..pipeline import CaptionedImage, CaptionPipeline
@@ -140,9 +140,8 @@ class CaptionRun:
         quieten_libraries()
         check_decoding(model, decoding, prompt=prompt, **changes)
         sink.note(f"Loading {model} ...")
-        refiner = options.pop("refiner", None)
+        refiner = make_refiner(options.pop("refiner", None), options.pop("refiner_options", {}))
         if refiner is not None:
-            refiner = as_refiner(refiner)
             refiner.check()
         self.pipeline: CaptionPipeline = CaptionPipeline.from_pretrained(
             model,

@@ -8,6 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .output import output
+from .refine_options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Grounding,
+    GuardNames,
+    Instruction,
+    Matching,
+    MaxOutputTokens,
+    Prices,
+    ReasoningEffort,
+    RefinerTemperature,
+    SendImage,
+    refiner_options,
+    share_flags,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.compare import SystemComparison
@@ -32,14 +47,27 @@ def compare(
     common: Annotated[bool, typer.Option(help="Use the images that all have, instead of refusing.")] = False,
     single_reference: Annotated[bool, typer.Option(help="Also score against the first reference alone.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    instruction: Instruction = None,
+    max_output_tokens: MaxOutputTokens = None,
+    refiner_temperature: RefinerTemperature = None,
+    reasoning_effort: ReasoningEffort = None,
+    send_image: SendImage = False,
+    guards: GuardNames = None,
+    grounding: Grounding = None,
+    matching: Matching = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    prices: Prices = None,
 ) -> None:
     """Compare systems on the same images and references."""
+    options = refiner_options(locals())
     from ..evaluation.compare import compare_systems
-    from ..evaluation.evaluator import parse_systems
+    from ..evaluation.evaluator import parse_systems, refiner_of
     from .data_options import load_split
     from .libraries import quieten_libraries
 
     named = parse_systems(systems)
+    share_flags([refiner_of(system) for system in named.values()], options)
     known: Any = references
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
         quieten_libraries()  # Loads transformers, which files alone need not.
@@ -56,6 +84,7 @@ def compare(
         common_only=common,
         batch_size=batch_size,
         output_dir=folder,
+        refiner_options=options,
     )
     print_comparison(found)
     output.result(found.to_dict())

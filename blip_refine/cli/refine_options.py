@@ -1,25 +1,127 @@
-"""What the options of `blip-refine refine` stand for."""
+"""The flags of refiners, written once for all commands, and what the other options of `blip-refine refine` stand for.
+
+A command takes the flags that make sense for it by the aliases below, and turns them into options for its refiners by
+[`refiner_options`]. A flag that no refiner knows is refused before anything is loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ..errors import ConfigurationError, SourceFormatError
-from ..records import RefineRequest
-from ..refine.base import kinds_of
 
 if TYPE_CHECKING:
-    from ..refine.guards import Guards
+    from ..records import RefineRequest
+    from ..refine.base import Refiner
+
+RefinerName = Annotated[
+    str | None,
+    typer.Option("--refiner", help="rules, consensus, bart, instruct:MODEL, openai:MODEL; 'a>b': in a row."),
+]
+Instruction = Annotated[
+    str | None, typer.Option("--instruction", help="instruct, openai: a free instruction on how to write.")
+]
+MaxOutputTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-output-tokens",
+        min=1,
+        help="instruct, openai: longest answer, thoughts included. Default: 200, reasoning models 8192.",
+    ),
+]
+RefinerTemperature = Annotated[
+    float | None,
+    typer.Option("--refiner-temperature", help="instruct, openai: sampling temperature of the language model."),
+]
+ReasoningEffort = Annotated[
+    str | None,
+    typer.Option("--reasoning-effort", help="instruct, openai: none, minimal, low, medium, high or xhigh."),
+]
+SendImage = Annotated[bool, typer.Option("--send-image", help="openai: let the model see the image.")]
+GuardNames = Annotated[
+    str | None, typer.Option("--guards", help="form,facts,polarity, or none. Default: the refiner's own.")
+]
+Grounding = Annotated[
+    str | None, typer.Option("--grounding", help="Reject a caption that this captioner scores below the draft.")
+]
+Matching = Annotated[
+    str | None, typer.Option("--matching", help="Reject a caption that this BLIP image-text matching model rejects.")
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="openai: another server, up to /v1. Default: OpenAI's.")
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", help="openai: environment variable with the key. Default: OPENAI_API_KEY."),
+]
+Prices = Annotated[str | None, typer.Option("--prices", help="openai: IN,OUT, dollars per million tokens.")]
+
+FLAGS = {"temperature": "--refiner-temperature", "variables": "--var"}
+"""Flags that are not called as the option of the refiner is."""
 
 DEFAULT_CACHE = ".cache.sqlite"
 _WITH_MODEL = ("bart", "instruct", "openai")
 
 
+def flag_of(option: str) -> str:
+    """The flag of a refiner's option."""
+    return FLAGS.get(option, "--" + option.replace("_", "-"))
+
+
+def refiner_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The refiner's options among the parameters of a command.
+
+    Args:
+        given (`Mapping[str, Any]`): Parameters by name (`locals()` at the command's first line); only those of
+            [`RUN_OPTIONS`] are read. What was not given is `None` or `False`.
+
+    Raises:
+        ConfigurationError: --prices are not two numbers.
+    """
+    from ..refine.options import RUN_OPTIONS
+
+    named = {option: given.get(name) for name, option in RUN_OPTIONS.items()}
+    options = {option: value for option, value in named.items() if value is not None and value is not False}
+    if isinstance(options.get("prices"), str):
+        options["prices"] = parse_prices(options["prices"])
+    return options
+
+
+def share_flags(refiners: Iterable[str | None], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by refiner, each those that it knows.
+
+    Args:
+        refiners (`Iterable[str | None]`): Names of refiners; "none" and `None` are left out.
+        options (`Mapping[str, Any]`): From [`refiner_options`].
+
+    Raises:
+        ConfigurationError: A flag can act on none of them.
+    """
+    from ..refine.options import share_options
+
+    return share_options([name for name in refiners if name and name != "none"], options, flag_of)
+
+
+def make_refiner(name: str | None, options: Mapping[str, Any]) -> Refiner | None:
+    """The refiner that flags describe; `None` without --refiner.
+
+    Raises:
+        ConfigurationError: A flag cannot act, or has a value that cannot be.
+    """
+    from ..refine.base import load_refiner
+
+    shared = share_flags([name], options)
+    return load_refiner(name, **shared[name]) if name and name != "none" else None
+
+
 def uses_model(refiner: str) -> bool:
     """Whether any refiner of the chain asks a model, so that its answers are worth keeping."""
+    from ..refine.base import kinds_of
+
     return any(kind in _WITH_MODEL for kind in kinds_of(refiner))
 
 
@@ -34,10 +136,8 @@ def parse_variables(texts: Sequence[str] | None) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs}
 
 
-def parse_prices(text: str | None) -> tuple[float, float] | None:
+def parse_prices(text: str) -> tuple[float, float]:
     """`"0.15,0.60"` as two numbers."""
-    if text is None:
-        return None
     try:
         read, written = (float(part) for part in text.split(","))
     except ValueError:
@@ -58,30 +158,15 @@ def read_corpus(path: Path) -> list[str]:
     return texts
 
 
-def build_guards(
-    names: str | None, grounding: str | None, matching: str | None, requests: Sequence[RefineRequest]
-) -> Guards | None:
-    """The guards that the options ask for; `None` leaves the choice to the refiner.
+def check_images(options: Mapping[str, Any], requests: Sequence[RefineRequest]) -> None:
+    """Refuse options that look at images where no row has one.
 
     Raises:
-        ConfigurationError: A guard that looks at pictures was asked for, and no row has one.
+        ConfigurationError: There is such an option, and no image.
     """
-    if names is None and grounding is None and matching is None:
-        return None
-    from ..refine.guards import GroundingGuard, Guards, MatchingGuard
-
-    guards = Guards() if names is None else Guards.only(names)
-    if grounding is None and matching is None:
-        return guards
-    if not any(request.image is not None for request in requests):
+    looking = [name for name in ("send_image", "grounding", "matching") if name in options]
+    if looking and not any(request.image is not None for request in requests):
+        flags = " and ".join(map(flag_of, looking))
         raise ConfigurationError(
-            "--grounding and --matching look at the pictures, and no row has an `image`: a path, relative to "
-            "--image-folder."
+            f"{flags} cannot act: no row has an `image` (a path, relative to --image-folder) to look at."
         )
-    from ..refine.grounding import captioner_likelihood, matching_probability
-
-    if grounding is not None:
-        guards = replace(guards, grounding=GroundingGuard(captioner_likelihood(grounding)))
-    if matching is not None:
-        guards = replace(guards, matching=MatchingGuard(matching_probability(matching)))
-    return guards

@@ -8,6 +8,23 @@ from typing import Annotated
 import typer
 
 from .output import output
+from .refine_options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Grounding,
+    GuardNames,
+    Instruction,
+    Matching,
+    MaxOutputTokens,
+    Prices,
+    ReasoningEffort,
+    RefinerName,
+    RefinerTemperature,
+    SendImage,
+    make_refiner,
+    refiner_options,
+    share_flags,
+)
 
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -40,9 +57,18 @@ def train(
         int | None,
         typer.Option(help="Side of the pictures in pixels; positions are interpolated. Default: the model's."),
     ] = None,
-    refiner: Annotated[
-        str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ... Default: none.")
-    ] = None,
+    refiner: RefinerName = None,
+    instruction: Instruction = None,
+    max_output_tokens: MaxOutputTokens = None,
+    refiner_temperature: RefinerTemperature = None,
+    reasoning_effort: ReasoningEffort = None,
+    send_image: SendImage = False,
+    guards: GuardNames = None,
+    grounding: Grounding = None,
+    matching: Matching = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    prices: Prices = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     resume: Annotated[
@@ -58,8 +84,12 @@ def train(
 
     --help-all lists all training arguments with their defaults.
     """
+    given = locals()
+    from ..refine.options import RUN_OPTIONS
     from .arguments_from import describe_fields, parse_training_arguments
 
+    # What was not given may stand in the file.
+    refiner_flags = {name: given[name] or None for name in RUN_OPTIONS}
     if help_all:
         output.table(["flag", "default", "what it is"], describe_fields())
         return
@@ -78,6 +108,7 @@ def train(
         "image_size": image_size,
         "refiner": refiner,
         "metrics": metrics,
+        **refiner_flags,
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
@@ -101,6 +132,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    options = refiner_options(own)
+    share_flags([own["refiner"]], options)
     earlier = None if resume or dry_run else find_earlier_run(args.output_dir)
     if earlier and not overwrite:
         raise ConfigurationError(
@@ -142,6 +175,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         sizes = {name: 0 if part is None else len(part) for name, part in parts.items()}
         output.result({"plan": sizes, "details": plan})
         return
+    fixer = make_refiner(own["refiner"], options)
     if earlier:
         remove_earlier_run(args.output_dir)
     run = finetune(
@@ -156,7 +190,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         merge=bool(own["merge"]),
         tell_plan=True,
         image_size=own["image_size"],
-        refiner=own["refiner"],
+        refiner=fixer,
         metrics=[name.strip() for name in own["metrics"].split(",")] if own["metrics"] else None,
         resume_from_checkpoint=True if resume else None,
         narrator=output,

@@ -21,6 +21,7 @@ from ..metrics.validation import check_references
 from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
 from ..refine.cache import AnswerCache
+from ..refine.options import share_options
 from .ablation_cells import (
     NO_REFINER,
     Cell,
@@ -169,7 +170,8 @@ def run_ablation(
         resamples (`int`, defaults to 1000): Bootstrap resamples for each interval.
         seed (`int`, defaults to 0): Of these.
         batch_size (`int`, defaults to 16): Images at once.
-        refiner_options (`Mapping[str, Any]`, *optional*): Handed to every refiner that asks a model (`base_url`, ...).
+        refiner_options (`Mapping[str, Any]`, *optional*): Options of the refiners (`base_url`, ...); each gets those
+            that it knows.
         make_refiner (`Callable`, defaults to [`load_refiner`]): Builds a refiner from its name and options.
         captioner (`str`, defaults to `""`): What tells this captioner from others, so that a folder is not continued
             with another one.
@@ -179,7 +181,8 @@ def run_ablation(
         `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run.
 
     Raises:
-        ConfigurationError: The grid is empty, a metric unknown, or the folder holds an ablation of other images.
+        ConfigurationError: The grid is empty, a metric or a refiner unknown, an option known to no refiner, or the
+            folder holds an ablation of other images.
         MetricError: There are no images, or one has no reference.
         RefinerError: A refiner's model answered nothing at all. What was done before is kept.
     """
@@ -187,6 +190,10 @@ def run_ablation(
         raise ConfigurationError("An ablation needs a grid of cells, each once.")
     names = metric_names(metrics)
     check_references({record.image_id: record.captions for record in records})
+    refiners = list(dict.fromkeys(cell.refiner for cell in cells if cell.refiner != NO_REFINER))
+    # A function of the caller's own knows by itself which options are for what it builds.
+    own = make_refiner is not load_refiner
+    options = dict.fromkeys(refiners, refiner_options or {}) if own else share_options(refiners, refiner_options or {})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, records, captioner)
@@ -199,7 +206,14 @@ def run_ablation(
             if cell.decoding not in drafts:
                 drafts[cell.decoding] = make_drafts(captioners, cell.decoding, records, folder, batch_size)
             made[cell] = make_cell(
-                cell, drafts[cell.decoding], records, folder, cache, batch_size, refiner_options or {}, make_refiner
+                cell,
+                drafts[cell.decoding],
+                records,
+                folder,
+                cache,
+                batch_size,
+                options.get(cell.refiner, {}),
+                make_refiner,
             )
     ablation = _score(made, records, names, resamples, seed)
     write_results(

@@ -214,10 +214,10 @@ def make_cell(
         return MadeCell(
             _with_texts(drafts, value["captions"]), value["seconds"], value["tokens"], value["cost"], value["changed"]
         )
-    asked: dict[str, Any] = {}
+    asked: dict[str, Any] = dict(options)
     ledger = Ledger(cache)
     if asks_model(cell.refiner):
-        asked = {**options, "cache": ledger}
+        asked["cache"] = ledger
         if cell.prompt is not None:
             asked["prompt"] = cell.prompt
         if cell.guards is not None:

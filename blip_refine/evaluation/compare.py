@@ -13,12 +13,14 @@ from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..metrics.validation import check_references
 from ..records import Caption, CaptionRecord
 from ..refine.counts import count_outcomes
+from ..refine.options import share_options
 from .evaluator import (
     NamedSystem,
     System,
     captions_of,
     is_file_of_predictions,
     read_references,
+    refiner_of,
     write_results,
 )
 from .significance import PairedTest, choose_pairs, compare_scores
@@ -142,6 +144,7 @@ def compare_systems(
     common_only: bool = False,
     batch_size: int = 32,
     output_dir: str | os.PathLike | None = None,
+    refiner_options: Mapping[str, Any] | None = None,
 ) -> SystemComparison:
     """Score systems on the same images and references, and test every difference.
 
@@ -163,6 +166,8 @@ def compare_systems(
         batch_size (`int`, defaults to 32): Images handed to a model at once.
         output_dir (`str` or `os.PathLike`, *optional*): Where to write `coco_metrics.json`, `predictions.jsonl` and
             pictures, from which `write_report` makes its page.
+        refiner_options (`Mapping[str, Any]`, *optional*): Options of [`load_refiner`] for the systems with a refiner
+            behind `>`; each gets those that it knows.
 
     Returns:
         `SystemComparison`: Scores, tests, captions.
@@ -188,13 +193,16 @@ def compare_systems(
     # What can be refused is refused before hours are spent on captions.
     names = metric_names(metrics)
     choose_pairs(list(systems), pairs)
+    options_of = share_options(
+        [refiner for system in systems.values() if (refiner := refiner_of(system))], refiner_options or {}
+    )
     records, known = _references(references)
     if not common_only:
         check_references(known)
     if records:
         # Refiners that do not answer are found out before anything is captioned.
         systems = {
-            name: NamedSystem(str(system))
+            name: NamedSystem(str(system), options_of.get(refiner_of(str(system)) or ""))
             if isinstance(system, (str, os.PathLike)) and not is_file_of_predictions(system)
             else system
             for name, system in systems.items()

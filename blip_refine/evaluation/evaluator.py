@@ -174,20 +174,28 @@ class PipelineSystem:
         return list(self.pipeline.stream(records))
 
 
+def refiner_of(system: System) -> str | None:
+    """The name of the refiner of a system that is given as text ("runs/demo > rules"); `None` without one."""
+    if not isinstance(system, str) or is_file_of_predictions(system):
+        return None
+    return system.partition(">")[2].strip() or None
+
+
 class NamedSystem:
     """A captioner by its name, with a refiner that has been found to answer.
 
     Args:
         spec (`str`): A folder, a Hub id or "starter", alone or with a refiner behind `>` ("runs/demo > rules").
+        refiner_options (`Mapping[str, Any]`, *optional*): Those of [`load_refiner`].
 
     Raises:
         ConfigurationError, ModelError: There is no such refiner.
         RefinerUnansweredError: The refiner's server does not answer.
     """
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: str, refiner_options: Mapping[str, Any] | None = None):
         self.model, _, refiner = (part.strip() for part in spec.partition(">"))
-        self.refiner = load_refiner(refiner) if refiner else None
+        self.refiner = load_refiner(refiner, **(refiner_options or {})) if refiner else None
         if self.refiner is not None:
             self.refiner.check()
 

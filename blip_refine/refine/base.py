@@ -50,6 +50,7 @@ class Proposal:
         cached (`bool`, defaults to `False`): Whether it was answered from the cache.
         keeps_draft (`bool`, defaults to `False`): The refiner leaves the draft alone for a good reason. Without a
             `raw` answer and without this, the request counts as unanswered.
+        cut_off (`bool`, defaults to `False`): `raw` ended before it was complete: unanswered, never kept or used.
     """
 
     text: str | None
@@ -61,6 +62,12 @@ class Proposal:
     latency: float | None = None
     cached: bool = False
     keeps_draft: bool = False
+    cut_off: bool = False
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the model has answered, well or badly. A failure is asked for again by the next run."""
+        return self.raw is not None and not self.cut_off
 
 
 class Refiner:
@@ -171,7 +178,7 @@ class Refiner:
             for (place, _), proposal in zip(waiting, proposals, strict=True):
                 proposal = _add_up(spent.get(place), proposal)
                 problem = self._problem(asked[place], proposal)
-                if problem is not None and proposal.raw is not None and attempt < attempts:
+                if problem is not None and proposal.is_answer and attempt < attempts:
                     spent[place] = proposal
                     rejected.append((place, problem))
                 else:
@@ -200,7 +207,7 @@ class Refiner:
                 if self.on_answer is not None:
                     self.on_answer(1)
                 # A failure is not an answer: the next run asks again.
-                if self.cache is not None and proposal.raw is not None:
+                if self.cache is not None and proposal.is_answer:
                     self.cache.put(key, proposal)
         silent = Proposal(None, reason="the refiner gave no answer")
         # Duplicates share an answer; what it cost is counted once.
@@ -211,7 +218,7 @@ class Refiner:
         ]
 
     def _problem(self, request: RefineRequest, proposal: Proposal) -> str | None:
-        if proposal.text is None or not proposal.text.strip():
+        if proposal.text is None or not proposal.text.strip() or proposal.cut_off:
             return proposal.reason or "the answer is empty"
         return None if self.guards is None else self.guards.check(request, proposal.text)
 
@@ -233,7 +240,7 @@ class Refiner:
             image_id=request.image_id,
             cached=proposal.cached,
             attempts=attempts,
-            answered=accepted or proposal.raw is not None or proposal.keeps_draft,
+            answered=accepted or proposal.is_answer or proposal.keeps_draft,
         )
 
     def key(self, request: RefineRequest, feedback: str | None = None) -> str:
@@ -333,7 +340,8 @@ def load_refiner(name: str, **options: Any) -> Refiner:
             `"openai:<model>"`, one that an installed package registers under the entry points
             `blip_refine.refiners`, or several of them joined by `>`, each working on what the one before made.
             Options may follow a name: `"bart:<model>,mode=single"`, `"openai:<model>,send_image=true"`.
-        **options: Passed to the refiner. In a chain, each goes to every refiner that knows it.
+        **options: Passed to the refiner. In a chain, each goes to every refiner that knows it. Besides its own, a
+            refiner with guards has `grounding` and `matching`: the models of the guards that look at the image.
 
     Raises:
         ConfigurationError: There is no such refiner, or none of them knows an option.
@@ -344,15 +352,16 @@ def load_refiner(name: str, **options: Any) -> Refiner:
     load_refiner("rules>openai:gpt-4o-mini", max_cost=2.0).refine([RefineRequest("a dog dog on a a beach")])
     ```
     """
-    parts = [part.strip() for part in name.split(">")]
-    if not all(parts):
-        raise ConfigurationError(f"The refiner {name!r} has an empty part; write it like 'rules>consensus'.")
+    from .options import LOOKING_GUARDS, add_looking_guards
+
+    parts = parts_of(name)
     built: list[Refiner] = []
+    looking: list[dict[str, str]] = []
     known_to_any: set[str] = set()
     for part in parts:
         kind, model, written = split_name(part)
-        constructor = _find(kind)
-        known = _option_names(constructor)
+        constructor = find_refiner(kind)
+        known = option_names(constructor)
         for key in written:
             if known is not None and key not in known:
                 raise ConfigurationError(f"The refiner {kind!r} has no option {key!r}.")
@@ -363,15 +372,31 @@ def load_refiner(name: str, **options: Any) -> Refiner:
             if known is not None and "model" not in known:
                 raise ConfigurationError(f"The refiner {kind!r} has no model; write {kind!r} instead of {part!r}.")
             taken["model"] = model
+        looking.append({key: taken.pop(key) for key in LOOKING_GUARDS if key in taken})
         built.append(constructor(**taken))
     unknown = sorted(set(options) - known_to_any)
     if unknown:
         raise ConfigurationError(f"The refiner {name!r} has no option {unknown[0]!r}.")
+    for refiner, models in zip(built, looking, strict=True):  # last, as this loads models
+        if models:
+            add_looking_guards(refiner, models)
     if len(built) == 1:
         return built[0]
     from .chain import Chain
 
     return Chain(built)
+
+
+def parts_of(name: str) -> list[str]:
+    """The refiners of a chain, by name.
+
+    Raises:
+        ConfigurationError: One has no name.
+    """
+    parts = [part.strip() for part in name.split(">")]
+    if not all(parts):
+        raise ConfigurationError(f"The refiner {name!r} has an empty part; write it like 'rules>consensus'.")
+    return parts
 
 
 def split_name(part: str) -> tuple[str, str, dict[str, Any]]:
@@ -398,7 +423,12 @@ def available_refiners() -> list[str]:
     return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
 
 
-def _find(kind: str) -> Callable[..., Refiner]:
+def find_refiner(kind: str) -> Callable[..., Refiner]:
+    """What builds refiners of a kind.
+
+    Raises:
+        ConfigurationError: There is no such kind.
+    """
     if kind in _BUILT_IN:
         module, attribute = _BUILT_IN[kind]
         return getattr(import_module(f".{module}", __package__), attribute)
@@ -409,9 +439,10 @@ def _find(kind: str) -> Callable[..., Refiner]:
     raise ConfigurationError(f"There is no refiner {kind!r}; there are: {names}.")
 
 
-def _option_names(constructor: Callable[..., Refiner]) -> set[str] | None:
-    """The options that `constructor` takes; `None` if it takes any."""
+def option_names(constructor: Callable[..., Refiner]) -> set[str] | None:
+    """The options that [`load_refiner`] takes for what `constructor` builds; `None` if it takes any."""
     parameters: Iterable[inspect.Parameter] = inspect.signature(constructor).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
-    return {parameter.name for parameter in parameters}
+    names = {parameter.name for parameter in parameters}
+    return names | {"grounding", "matching"} if "guards" in names else names

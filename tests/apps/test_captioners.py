@@ -122,3 +122,40 @@ def test_refusals_are_shown_as_text():
     with pytest.raises(gradio.Error) as shown:
         refuse()
     assert "<" not in str(shown.value.message) and "&lt;img" in shown.value.message
+
+
+def test_a_visitors_instruction_goes_to_the_language_model_alone(examples):
+    from ..refine.server import serving
+
+    with serving() as model:
+        options = {"base_url": model.url, "instruction": "Never name people."}
+        desk = Captioners(["starter"], ["rules", "rules>openai:m"], refiner_options=options)
+        assert [desk.takes_instruction(name) for name in desk.refiners] == [False, True, False]
+        for told in ("Be brief.", None):
+            settings = read_settings(
+                "fast", 1, 12, "", "rules>openai:m", "neutral", "normal", "general", "en", 0, told
+            )
+            assert desk.caption(examples[0], "starter", settings).refined
+        assert len(desk._refiners) == 1, "an instruction makes no refiner that stays"
+    systems = [call.body["messages"][0]["content"] for call in model.calls]
+    assert all("Never name people." in text for text in systems)
+    assert ["Be brief." in text for text in systems] == [True, False]
+    for name in ("rules", "none"):
+        with pytest.raises(ConfigurationError, match="asks no language model"):
+            desk.caption(examples[0], "starter", Settings("fast", refiner=name, instruction="Be brief."))
+    with pytest.raises(ConfigurationError, match="cannot act"):
+        Captioners(["starter"], ["rules"], refiner_options={"instruction": "x"})
+
+
+def test_the_page_shows_the_instruction_where_a_language_model_refines():
+    pytest.importorskip("gradio")
+    from blip_refine.apps.demo import build_app
+
+    def shown(desk):
+        page = build_app(captioners=desk)
+        page.visitor_files.close() if hasattr(page.visitor_files, "close") else None
+        [field] = [one for one in page.blocks.values() if getattr(one, "elem_id", None) == "instruction"]
+        return field.visible
+
+    language = Captioners(["starter"], ["openai:m"], refiner_options={"base_url": "http://127.0.0.1:9/v1"})
+    assert shown(language) is True and shown(Captioners(["starter"], ["rules"])) is False

@@ -321,3 +321,22 @@ def test_too_much_and_nowhere(endpoint):
 
 def test_text_bodies_are_taken():
     assert input_fn('{"image": "AAAA"}', "application/json; charset=utf-8").images == (b"\0\0\0",)
+
+
+def test_hyperparameters_of_the_refiner():
+    from blip_refine.apps.sagemaker.train import make_refiner
+
+    values = {
+        "instruction": "Be brief.", "max_output_tokens": "90", "refiner_temperature": "0.5", "send_image": "true",
+        "base_url": "http://127.0.0.1:9/v1", "prices": "1,2",
+    }  # fmt: skip
+    refiner = make_refiner("openai:m", values)
+    assert (refiner.instruction, refiner.max_output_tokens, refiner.temperature) == ("Be brief.", 90, 0.5)
+    assert refiner.send_image is True and refiner.budget.prices == (1.0, 2.0) and make_refiner(None, {}) is None
+    for name, settings, message in (
+        ("rules", {"instruction": "x"}, "'instruction' cannot act: the refiner 'rules'"),
+        (None, {"prices": "1,2"}, "'prices' is for a refiner"),
+        ("openai:m", {"max_output_tokens": "many"}, "'max_output_tokens' cannot be 'many'"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            make_refiner(name, settings)

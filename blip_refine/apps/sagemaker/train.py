@@ -1,6 +1,7 @@
 """SageMaker's training entry point: `python -m blip_refine.apps.sagemaker.train` inside of the container.
 
-Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`. The
+Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`, and
+the options of the refiner (`refine.options.RUN_OPTIONS`). The
 channels `train`, `validation` and `test` hold captioned images in any form of `load_source`; one channel alone is
 split by image. A spot stop costs at most what was done since the last save: the next start goes on from it.
 """
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BlipRefineError, ConfigurationError
+from ...refine.base import Refiner, load_refiner
+from ...refine.options import RUN_OPTIONS, share_options
 from .environment import JobEnvironment, parse_flag, read_environment
 
 logger = logging.getLogger("blip_refine.sagemaker")
@@ -61,6 +64,7 @@ def train(environment: JobEnvironment | None = None) -> Path:
     environment = environment or read_environment()
     values = dict(environment.hyperparameters)
     own = {name: values.pop(name, None) for name in OWN}
+    refiner = make_refiner(own["refiner"], {name: values.pop(name) for name in RUN_OPTIONS if name in values})
     parts, dataset = load_channels(environment, own["dataset"])
     args = parse_arguments(values, environment.checkpoints)
     from ...finetune import finetune
@@ -76,13 +80,38 @@ def train(environment: JobEnvironment | None = None) -> Path:
         parts.get("test"),
         dataset=dataset,
         lora=parse_flag("lora", own["lora"]),
-        refiner=own["refiner"],
+        refiner=refiner,
         image_size=int(own["image_size"]) if own["image_size"] else None,
         resume_from_checkpoint=str(checkpoint) if checkpoint else None,
         narrator=LogNarrator(),
     )
     log_metrics(run)
     return pack(run.folder, environment.model_dir)
+
+
+def make_refiner(name: str | None, values: Mapping[str, str]) -> Refiner | None:
+    """The refiner that hyperparameters describe; `None` without one.
+
+    Raises:
+        ConfigurationError: A hyperparameter cannot act, or has a value that cannot be.
+    """
+    kinds: dict[str, Any] = {
+        "max_output_tokens": int,
+        "refiner_temperature": float,
+        "send_image": lambda text: parse_flag("send_image", text),
+        "prices": lambda text: tuple(float(part) for part in text.split(",")),
+    }
+    options = {}
+    for key, text in values.items():
+        try:
+            options[RUN_OPTIONS[key]] = kinds.get(key, str)(text)
+        except ConfigurationError:
+            raise
+        except ValueError:
+            raise ConfigurationError(f"The hyperparameter {key!r} cannot be {text!r}.") from None
+    called = {option: f"The hyperparameter {key!r}" for key, option in RUN_OPTIONS.items()}
+    shared = share_options([name] if name else [], options, called.__getitem__)
+    return load_refiner(name, **shared[name]) if name else None
 
 
 def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
