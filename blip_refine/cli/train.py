@@ -81,9 +81,11 @@ def train(
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
+    from ..models.known_checkpoints import refuse_other_captioner
 
     if not own["dataset"]:
         raise ConfigurationError("What shall it be trained on? For example: --dataset flickr8k --data-dir photos/")
+    refuse_other_captioner(own["model"])
     if own["output"]:
         args.output_dir = own["output"]
     args.disable_tqdm = True
