@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
-from ..models.known_checkpoints import is_other as is_other
+from ..models.other_names import is_other as is_other
 
 if TYPE_CHECKING:
     from ..caption_stream import CaptionStream

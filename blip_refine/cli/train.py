@@ -81,7 +81,7 @@ def train(
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
-    from ..models.known_checkpoints import refuse_other_captioner
+    from ..models.other_names import refuse_other_captioner
 
     if not own["dataset"]:
         raise ConfigurationError("What shall it be trained on? For example: --dataset flickr8k --data-dir photos/")

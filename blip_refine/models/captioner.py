@@ -22,7 +22,7 @@ from .families import FAMILIES
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
 from .hub_files import hub_has
-from .known_checkpoints import refuse_other_captioner
+from .other_names import refuse_other_captioner
 from .pickled_weights import with_safetensors
 from .saved_defaults import load_defaults, read_defaults
 from .stock_check import difference_from_stock
