@@ -40,7 +40,7 @@ class CaptionedImage:
 
 
 class CaptionStream:
-    """A captioner that captions images as they come. Subclasses say how: `prepare`, `_caption`, `settings`, `describe`.
+    """Captions images as they come. Subclasses say how: `prepare`, `_caption`, `settings`, `describe`.
 
     Args:
         name (`str`): What the captioner is called in results.
@@ -185,7 +185,9 @@ class CaptionStream:
         with ExitStack() as stack:
             prepared = stack.enter_context(closing(map_ahead(prepare, sources, workers=self.num_workers, ahead=ahead)))
             batches = in_batches(_without_skipped(prepared, raises), size)
-            answers = stack.enter_context(closing(map_ahead(self._caption, batches, workers=self.model_threads, ahead=2)))
+            answers = stack.enter_context(
+                closing(map_ahead(self._caption, batches, workers=self.model_threads, ahead=2))
+            )
             captioned = (answer for _, answer in answers)
             if self.refiner is None:
                 finished: Iterator[list[CaptionedImage]] = map(self._finish, captioned)

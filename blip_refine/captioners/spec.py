@@ -94,7 +94,7 @@ class CaptionerSpec:
 
 
 def split_refiner(text: str) -> tuple[str, str]:
-    """A captioner and the refiner behind `>`; `""` without one. A `>` that closes a `<TASK>` of a prompt is no sign."""
+    """A captioner and the refiner behind `>`, `""` without one. The `>` of a `<TASK>` in a prompt does not count."""
     depth = 0
     for place, letter in enumerate(text):
         if letter == "<":

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    model: Annotated[str, typer.Argument(help="A run folder, an id on the Hub, 'starter', hf:MODEL or openai:MODEL@URL.")],
+    model: Annotated[
+        str, typer.Argument(help="A run folder, an id on the Hub, 'starter', hf:MODEL or openai:MODEL@URL.")
+    ],
     dataset: Annotated[str, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a file, a Hub id.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where everything is kept.")] = Path("ablation"),
     decoding: Annotated[list[str] | None, typer.Option(help="A decoding preset; repeatable.")] = None,
@@ -54,9 +56,7 @@ def ablate(
     assert data is not None
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
-    captioner = AblatedCaptioner(
-        model, batch_size=batch_size, api_key_env=api_key_env, prices=options.get("prices")
-    )
+    captioner = AblatedCaptioner(model, batch_size=batch_size, api_key_env=api_key_env, prices=parse_prices(prices))
     found = run_ablation(
         captioner,
         data.records,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..caption_files import CaptionFile, check_output, check_writable, has_captions, read_captions
 from ..caption_prompts import PromptTemplate
-from ..data.image_files import as_text
 from ..captioners.spec import NO_CAPTION
+from ..data.image_files import as_text
 from ..errors import CaptionerUnansweredError, ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..inputs import ImageSource
 from ..jsonlines import write_jsonl

@@ -120,8 +120,10 @@ def _begin(
         for one in drawn
     ]
     if captioners:
+        from ..evaluation.evaluator import parse_systems
+
         rows = _add_captioners(rows, captioners)
-        wanted = [*rows[0]["systems"]]
+        wanted = [*wanted, *parse_systems(captioners)]
     output.note(f"A new study of {len(rows)} images and {len(wanted)} systems in {path}.")
     return RatingStudy.create(path, rows, ratings_per_image=per_image, check_every=check_every, seed=seed)
 

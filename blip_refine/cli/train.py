@@ -85,7 +85,7 @@ def train(
 
     if not own["dataset"]:
         raise ConfigurationError("What shall it be trained on? For example: --dataset flickr8k --data-dir photos/")
-    refuse_other_captioner(own["model"])
+    refuse_other_captioner(str(own["model"] or ""))
     if own["output"]:
         args.output_dir = own["output"]
     args.disable_tqdm = True

@@ -154,7 +154,8 @@ def compare_systems(
     Args:
         systems (`Mapping[str, System]`): Name to system, the baseline first: a file of predictions, a model (a
             folder, a Hub id, "starter", `"hf:MODEL"` or `"openai:MODEL@URL"`; `"model > refiner"` for refined
-            captions), captions by image id, or anything that is called with a list of images and answers with a list of captions.
+            captions), captions by image id, or anything that is called with a list of images and answers with a list
+            of captions.
         references (`str`, `os.PathLike`, `Mapping` or `Iterable[CaptionRecord]`): What people wrote: a JSON Lines file
             with `image_id` and `captions`, the same in memory, or a dataset. Models need a dataset: it has the images.
         metrics (`Sequence[str]`, *optional*): By default all of COCO's that can be computed.
@@ -269,7 +270,8 @@ def require_captions(name: str, captions: Iterable[Caption]) -> None:
     if failed and len(failed) == len(held) and any(text.startswith(NO_CAPTION) for text in failed):
         reason = next(text for text in failed if text.startswith(NO_CAPTION))
         raise CaptionerUnansweredError(
-            f"The captioner of {name!r} gave none of the {len(held)} captions ({reason.rstrip('.')}): nothing was scored."
+            f"The captioner of {name!r} gave none of the {len(held)} captions ({reason.rstrip('.')}): nothing was "
+            "scored."
         )
 
 

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 STARTER = "starter"
 
+
 def resolve_checkpoint(name_or_path: str | os.PathLike) -> str:
     """The place that `transformers` loads from: "starter" stands for the checkpoint inside this package."""
     if str(name_or_path) == STARTER and not Path(STARTER).exists():

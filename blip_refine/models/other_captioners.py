@@ -143,9 +143,7 @@ def load_other_captioner(
     chats = bool(getattr(processor, "chat_template", None))
     if chats:
         tokenizer.padding_side = "left"
-    return OtherCaptioner(
-        model.eval(), processor, tokenizer, config.model_type, chats, _commit(place, revision)
-    )
+    return OtherCaptioner(model.eval(), processor, tokenizer, config.model_type, chats, _commit(place, revision))
 
 
 def _load_processor(place: str, family: str, hub: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -216,4 +214,3 @@ def _brings_code(name: str) -> bool:
         return "auto_map" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
-

@@ -36,7 +36,18 @@ def rows_of(path):
 
 def test_caption_resumes(photos, tmp_path, capsys, other):
     out = tmp_path / "captions.jsonl"
-    arguments = ("caption", photos, "--model", f"hf:{other('git')}", "--num-beams", 2, "--max-new-tokens", 6, "-o", out)
+    arguments = (
+        "caption",
+        photos,
+        "--model",
+        f"hf:{other('git')}",
+        "--num-beams",
+        2,
+        "--max-new-tokens",
+        6,
+        "-o",
+        out,
+    )
     code, printed, error = command(capsys, *arguments)
     assert code == 0, error
     assert "3 captioned" in printed and "Captioner: 18 tokens." in printed
@@ -103,7 +114,10 @@ def test_compare_ends_where_a_server_answers_nothing(dataset, capsys):
 
 def test_compare_finds_bad_systems_before_anything_is_captioned(dataset, capsys, tmp_path):
     with seeing() as model:
-        for bad, message in (("hf:nobody/nothing", "nobody/nothing"), ("openai:m@http://127.0.0.1:9/v1", "not answer")):
+        for bad, message in (
+            ("hf:nobody/nothing", "nobody/nothing"),
+            ("openai:m@http://127.0.0.1:9/v1", "not answer"),
+        ):
             code, _, error = command(
                 capsys, "compare", dataset, f"a=openai:m@{model.url}", f"b={bad},max_retries=0"
                 if bad.startswith("openai") else f"b={bad}", "--data-dir", dataset.parent,

@@ -61,7 +61,10 @@ def test_confidence_is_what_the_model_gives_the_tokens(kind, beams, other):
         inputs.pop("token_type_ids", None)
         new = torch.tensor([tokens])
         if model.config.is_encoder_decoder:
-            start = getattr(model.config, "decoder_start_token_id", None) or model.config.text_config.decoder_start_token_id
+            start = (
+                getattr(model.config, "decoder_start_token_id", None)
+                or model.config.text_config.decoder_start_token_id
+            )
             inputs["decoder_input_ids"] = torch.cat([torch.tensor([[start]]), new], dim=1)
             before = 1
         else:
@@ -124,9 +127,7 @@ def test_a_family_without_prompts(other):
 
 
 def test_refiners_get_their_candidates(other):
-    captioner = load_captioner_stream(
-        f"hf:{other('git')}", changes={"max_new_tokens": 6}, refiner="consensus"
-    )
+    captioner = load_captioner_stream(f"hf:{other('git')}", changes={"max_new_tokens": 6}, refiner="consensus")
     alone = load_captioner_stream(f"hf:{other('git')}", changes={"max_new_tokens": 6})
     for one, draft in zip(captioner.stream(PICTURES), alone.stream(PICTURES), strict=True):
         assert one.outcome in ("changed", "unchanged") and len(set(one.candidates)) >= 4
@@ -196,7 +197,10 @@ def test_missing_weights_are_refused(other, tmp_path):
     ("config", "message"),
     [
         ({"model_type": "bert"}, "'bert' model, which transformers cannot ask for the caption"),
-        ({"model_type": "their_own", "auto_map": {"AutoConfig": "theirs.Config"}}, "code of its own, which is never run"),
+        (
+            {"model_type": "their_own", "auto_map": {"AutoConfig": "theirs.Config"}},
+            "code of its own, which is never run",
+        ),
         ({"model_type": "their_own"}, "Cannot load"),
     ],
 )

@@ -96,7 +96,11 @@ def test_an_answer_that_is_cut_off_is_no_caption(photos):
 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
-    [("unauthorized", "Incorrect API key"), ("unknown_model", "does not exist"), ("no_images", "not a multimodal model")],
+    [
+        ("unauthorized", "Incorrect API key"),
+        ("unknown_model", "does not exist"),
+        ("no_images", "not a multimodal model"),
+    ],
 )
 def test_what_cannot_work_is_found_before_the_run(behaviour, message, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
