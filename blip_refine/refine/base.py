@@ -50,6 +50,7 @@ class Proposal:
         cached (`bool`, defaults to `False`): Whether it was answered from the cache.
         keeps_draft (`bool`, defaults to `False`): The refiner leaves the draft alone for a good reason. Without a
             `raw` answer and without this, the request counts as unanswered.
+        cut_off (`bool`, defaults to `False`): `raw` ended before it was complete: unanswered, never kept or used.
     """
 
     text: str | None
@@ -61,6 +62,12 @@ class Proposal:
     latency: float | None = None
     cached: bool = False
     keeps_draft: bool = False
+    cut_off: bool = False
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the model has answered, well or badly. A failure is asked for again by the next run."""
+        return self.raw is not None and not self.cut_off
 
 
 class Refiner:
@@ -171,7 +178,7 @@ class Refiner:
             for (place, _), proposal in zip(waiting, proposals, strict=True):
                 proposal = _add_up(spent.get(place), proposal)
                 problem = self._problem(asked[place], proposal)
-                if problem is not None and proposal.raw is not None and attempt < attempts:
+                if problem is not None and proposal.is_answer and attempt < attempts:
                     spent[place] = proposal
                     rejected.append((place, problem))
                 else:
@@ -200,7 +207,7 @@ class Refiner:
                 if self.on_answer is not None:
                     self.on_answer(1)
                 # A failure is not an answer: the next run asks again.
-                if self.cache is not None and proposal.raw is not None:
+                if self.cache is not None and proposal.is_answer:
                     self.cache.put(key, proposal)
         silent = Proposal(None, reason="the refiner gave no answer")
         # Duplicates share an answer; what it cost is counted once.
@@ -211,7 +218,7 @@ class Refiner:
         ]
 
     def _problem(self, request: RefineRequest, proposal: Proposal) -> str | None:
-        if proposal.text is None or not proposal.text.strip():
+        if proposal.text is None or not proposal.text.strip() or proposal.cut_off:
             return proposal.reason or "the answer is empty"
         return None if self.guards is None else self.guards.check(request, proposal.text)
 
@@ -233,7 +240,7 @@ class Refiner:
             image_id=request.image_id,
             cached=proposal.cached,
             attempts=attempts,
-            answered=accepted or proposal.raw is not None or proposal.keeps_draft,
+            answered=accepted or proposal.is_answer or proposal.keeps_draft,
         )
 
     def key(self, request: RefineRequest, feedback: str | None = None) -> str:

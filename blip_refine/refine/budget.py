@@ -44,6 +44,11 @@ class Budget:
                 "`max_cost` needs `prices`: dollars for a million tokens read and written, from your provider's list."
             )
 
+    @property
+    def under_way(self) -> bool:
+        """Whether calls that may give back some of what they set aside are under way."""
+        return self._tokens_under_way > 0
+
     def price(self, read: int, written: int) -> float | None:
         """What so many tokens cost, in dollars; `None` where no prices are known."""
         if self.prices is None:

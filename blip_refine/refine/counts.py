@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RefinerUnansweredError
 from ..records import Caption, RefinedCaption
+from .reasoning import CUT_OFF
 
 BY_REASON = ("rejected", "kept", "unanswered")
 
@@ -76,9 +77,16 @@ class RefineCounts:
         if silent and not (self.changed or self.unchanged or self.rejected):
             reason = max(self.unanswered, key=lambda one: self.unanswered[one])
             raise RefinerUnansweredError(
-                f"{refiner} answered none of the {silent} captions ({reason}). Check its model, server and key"
+                f"{refiner} answered none of the {silent} captions ({reason}). {advice(reason)}"
                 f"{'; ' if then else ''}{then}."
             )
+
+
+def advice(reason: str) -> str:
+    """What to do about a refiner that answers nothing, without a full stop."""
+    if CUT_OFF in reason:
+        return "Give it more room with --max-output-tokens (in Python `max_output_tokens`)"
+    return "Check its model, server and key"
 
 
 def count_outcomes(captions: Iterable[Caption | RefinedCaption]) -> RefineCounts:

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, MissingExtraError, ModelError, RefinerError
 from ..records import RefineRequest
+from .answers import THOUGHT
 from .base import Proposal
 from .language import PromptedRefiner
+from .reasoning import (
+    LOCAL_THOUGHT_TOKENS,
+    check_effort,
+    check_max_output_tokens,
+    check_temperature,
+    describe_cut_off,
+    without_thought,
+)
 
 if TYPE_CHECKING:
     from .cache import AnswerCache
@@ -29,10 +38,14 @@ class InstructRefiner(PromptedRefiner):
         model (`str`): A folder, a Hub id, or a `.gguf` file (extra `gguf`).
         prompt (`str`, `os.PathLike` or `PromptTemplate`, defaults to `"correct"`): `"correct"` (grammar, small
             changes), `"fuse"` (several candidates into one), `"refine"`, or a path.
-        variables, style, guards, strict, cache, retries: As in [`PromptedRefiner`].
+        variables, style, instruction, guards, strict, cache, retries: As in [`PromptedRefiner`].
         batch_size (`int`, defaults to 16): Captions a batch.
-        max_new_tokens (`int`, *optional*): The most tokens of an answer; by default twice the tokens of the longest
-            draft of the batch and 16 more.
+        max_output_tokens (`int`, *optional*): The most tokens of an answer; by default twice the tokens of the longest
+            draft of the batch and 16 more, and 2,048 on top where the chat template knows thoughts. An answer that
+            reaches the limit without an end token is cut off: the draft stands, and counts as unanswered.
+        temperature (`float`, *optional*): Sample at this temperature; by default, and at 0, decoding is greedy.
+        reasoning_effort (`str`, *optional*): "none", "minimal", "low", "medium", "high" or "xhigh", for chat templates
+            with `reasoning_effort`; those with `enable_thinking` alone tell "none" from the rest.
         device (`str`, *optional*): Defaults to CUDA where there is one, then MPS, then the CPU.
         dtype (`str`, *optional*): `"float32"`, `"bfloat16"`, ...; defaults to what the checkpoint was saved in.
         quantization (`str`, *optional*): `"4bit"` or `"8bit"` (extra `quant`).
@@ -48,12 +61,15 @@ class InstructRefiner(PromptedRefiner):
         prompt: str | os.PathLike | PromptTemplate = "correct",
         variables: Mapping[str, Any] | None = None,
         style: str | Style | None = None,
+        instruction: str | None = None,
         guards: Guards | str | bool | None = True,
         strict: bool = False,
         cache: AnswerCache | str | os.PathLike | None = None,
         retries: int = 1,
         batch_size: int = 16,
-        max_new_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        temperature: float | None = None,
+        reasoning_effort: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
         quantization: str | None = None,
@@ -65,6 +81,7 @@ class InstructRefiner(PromptedRefiner):
             prompt=prompt,
             variables=variables,
             style=style,
+            instruction=instruction,
             guards=guards,
             strict=strict,
             cache=cache,
@@ -74,32 +91,67 @@ class InstructRefiner(PromptedRefiner):
             raise ConfigurationError(f"`batch_size` must be at least 1, not {batch_size}.")
         if quantization is not None and quantization not in QUANTIZATIONS:
             raise ConfigurationError(f"`quantization` must be 4bit or 8bit, not {quantization!r}.")
-        self.batch_size, self.max_new_tokens, self.seed = batch_size, max_new_tokens, seed
+        check_max_output_tokens(max_output_tokens)
+        check_temperature(temperature)
+        check_effort(reasoning_effort)
+        if temperature is not None and generation and {"temperature", "do_sample"} & set(generation):
+            raise ConfigurationError("Give the temperature once: by `temperature` or in `generation`.")
+        self.batch_size, self.max_output_tokens, self.seed = batch_size, max_output_tokens, seed
+        self.reasoning_effort = reasoning_effort
         self.device, self.dtype, self.quantization = device, dtype, quantization
         self.generation = dict(generation or {})
+        if temperature:
+            self.generation |= {"do_sample": True, "temperature": float(temperature)}
         self.name = f"instruct:{Path(model).name if model.endswith('.gguf') else model}"
-        self._loaded: tuple[Any, Any] | None = None
+        # In a container of its own: a copy with another instruction loads nothing anew.
+        self._loaded: list[tuple[Any, Any]] = []
 
     def settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             **super().settings(),
-            "max_new_tokens": self.max_new_tokens,
+            "max_new_tokens": self.max_output_tokens,
             "dtype": self.dtype,
             "quantization": self.quantization,
             "generation": self.generation,
             "seed": self.seed if self.generation.get("do_sample") else None,
         }
+        return settings if self.reasoning_effort is None else {**settings, "reasoning_effort": self.reasoning_effort}
 
     def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer; loaded the first time.
 
         Raises:
             ModelError: There is no such model, or it is no chat model.
+            ConfigurationError: The model knows no reasoning effort, and one is asked for.
             MissingExtraError: What the file needs is not installed.
         """
-        if self._loaded is None:
-            self._loaded = _load(self.model, self.device, self.dtype, self.quantization)
-        return self._loaded
+        if not self._loaded:
+            loaded = _load(self.model, self.device, self.dtype, self.quantization)
+            self._thinking(loaded[1])
+            self._loaded.append(loaded)
+        return self._loaded[0]
+
+    def _thinking(self, tokenizer: Any) -> dict[str, Any]:
+        """What the chat template is told about thinking."""
+        template = str(tokenizer.chat_template or "")
+        if self.reasoning_effort is None:
+            return {}
+        if "reasoning_effort" in template:
+            return {"reasoning_effort": self.reasoning_effort}
+        if "enable_thinking" in template:
+            return {"enable_thinking": self.reasoning_effort != "none"}
+        raise ConfigurationError(
+            f"The chat template of {self.model!r} knows no reasoning effort: `reasoning_effort` cannot act."
+        )
+
+    def _room(self, tokenizer: Any, drafts: list[str]) -> int:
+        """The most tokens of an answer to these drafts."""
+        if self.max_output_tokens is not None:
+            return self.max_output_tokens
+        longest = max(len(ids) for ids in tokenizer(drafts, add_special_tokens=False)["input_ids"])
+        template = str(tokenizer.chat_template)
+        thinks = any(mark in template for mark in ("<think>", "enable_thinking", "reasoning_effort"))
+        return 2 * longest + 16 + (LOCAL_THOUGHT_TOKENS if thinks and self.reasoning_effort != "none" else 0)
 
     def check(self) -> None:
         self.load()
@@ -110,7 +162,10 @@ class InstructRefiner(PromptedRefiner):
         _, tokenizer = self.load()
         texts = [
             tokenizer.apply_chat_template(
-                self._fitting(tokenizer, self._messages(request, reason)), tokenize=False, add_generation_prompt=True
+                self._fitting(tokenizer, self._messages(request, reason)),
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._thinking(tokenizer),
             )
             for request, reason in zip(requests, feedback, strict=True)
         ]
@@ -139,11 +194,10 @@ class InstructRefiner(PromptedRefiner):
         model, tokenizer = self.load()
         # The template has written the special tokens already.
         encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-        longest = max(len(ids) for ids in tokenizer(drafts, add_special_tokens=False)["input_ids"])
         options = {
             "do_sample": False,
             "num_beams": 1,
-            "max_new_tokens": self.max_new_tokens or 2 * longest + 16,
+            "max_new_tokens": self._room(tokenizer, drafts),
             "pad_token_id": tokenizer.pad_token_id,
             **self.generation,
         }
@@ -157,17 +211,31 @@ class InstructRefiner(PromptedRefiner):
             output = model.generate(**encoded, **options)
         latency = (time.perf_counter() - started) / len(texts)
         prompt_length = encoded["input_ids"].shape[1]
+        limit, ends = options["max_new_tokens"], _end_tokens(model, tokenizer)
         proposals = []
         for row, mask in zip(output, encoded["attention_mask"], strict=True):
             answer = row[prompt_length:]
             written = int((answer != tokenizer.pad_token_id).sum())
             text = tokenizer.decode(answer, skip_special_tokens=True)
-            proposals.append(self._proposal(text, tokens=int(mask.sum()) + written, latency=latency))
+            facts: dict[str, Any] = {"tokens": int(mask.sum()) + written, "latency": latency}
+            ended = not ends or len(answer) < limit or bool(ends.intersection(answer.tolist()))
+            lost_in_thought = THOUGHT.search(text) is not None and not without_thought(text)
+            if ended and not lost_in_thought:
+                proposals.append(self._proposal(text, **facts))
+            else:
+                proposals.append(self._cut_off(text, describe_cut_off(limit, lost_in_thought), **facts))
         return proposals
 
     def close(self) -> None:
         super().close()
-        self._loaded = None
+        self._loaded.clear()
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens that end an answer; padding stands behind an answer that has ended."""
+    known = model.generation_config.eos_token_id
+    ends = {known} if isinstance(known, int) else set(known or ())
+    return ends | {tokenizer.pad_token_id} if ends else set()
 
 
 def _load(model: str, device: str | None, dtype: str | None, quantization: str | None) -> tuple[Any, Any]:

@@ -17,9 +17,18 @@ from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError, Re
 from ..records import ImageInput, RefineRequest
 from .base import Proposal
 from .budget import Budget
-from .counts import plain_reason
+from .counts import advice, plain_reason
 from .language import PromptedRefiner
-from .openai_calls import Answer, Caller
+from .openai_calls import Answer, Caller, Dialect
+from .reasoning import (
+    ANSWER_TOKENS,
+    CUT_OFF,
+    check_effort,
+    check_max_output_tokens,
+    check_temperature,
+    is_openai_reasoning,
+    is_reasoning,
+)
 from .secrets import ApiKey, without_credentials
 
 if TYPE_CHECKING:
@@ -39,17 +48,22 @@ class OpenAIRefiner(PromptedRefiner):
         api_key_env (`str`, *optional*): The environment variable that holds the key; defaults to `OPENAI_API_KEY`. The
             key must be there, unless the server is another than OpenAI's.
         prompt (`str`, `os.PathLike` or `PromptTemplate`, defaults to `"refine"`): A template, its name, or a path.
-        variables, style, guards, strict, cache, retries: As in [`PromptedRefiner`].
+        variables, style, instruction, guards, strict, cache, retries: As in [`PromptedRefiner`].
         concurrency (`int`, defaults to 32): Calls under way at once.
         timeout (`float`, defaults to 60): Seconds for one call.
         max_retries (`int`, defaults to 5): How often a call is repeated that failed (429, 5xx, time-out, broken JSON),
             after what `Retry-After` says or longer and longer pauses.
         max_wait (`float`, defaults to 60): The longest such pause, seconds.
-        max_answer_tokens (`int`, defaults to 200): The longest answer.
+        max_output_tokens (`int`, *optional*): The longest answer in tokens, thoughts included. By default 200, and
+            8,192 for a model that reasons: known by its name (o1, o3, gpt-5, deepseek-r1, ...), or because an answer
+            shows it. An answer that is cut off is none: the draft stands, and counts as unanswered.
         max_tokens (`int`, *optional*): The most tokens that this refiner may use in its life; then drafts are kept.
         max_cost (`float`, *optional*): The same in US dollars; needs `prices`.
         prices (`tuple[float, float]`, *optional*): US dollars for a million tokens read, and for a million written.
-        temperature (`float`, *optional*, defaults to 0): `None` leaves it to the server.
+        temperature (`float` or `"auto"`, *optional*, defaults to `"auto"`): `None` leaves it to the server. "auto" is
+            0, left out where the model reasons or the server refuses it.
+        reasoning_effort (`str`, *optional*): How long the model may think: "none", "minimal", "low", "medium", "high"
+            or "xhigh". By default the server's choice.
         structured (`bool`, defaults to `True`): Ask for JSON with one field; a server that cannot is asked for text.
         stream (`bool`, defaults to `False`): Receive answers piece by piece.
         send_image (`bool`, defaults to `False`): Let the model see the picture.
@@ -69,6 +83,7 @@ class OpenAIRefiner(PromptedRefiner):
         prompt: str | os.PathLike | PromptTemplate = "refine",
         variables: Mapping[str, Any] | None = None,
         style: str | Style | None = None,
+        instruction: str | None = None,
         guards: Guards | str | bool | None = True,
         strict: bool = False,
         cache: AnswerCache | str | os.PathLike | None = None,
@@ -77,11 +92,12 @@ class OpenAIRefiner(PromptedRefiner):
         timeout: float = 60.0,
         max_retries: int = 5,
         max_wait: float = 60.0,
-        max_answer_tokens: int = 200,
+        max_output_tokens: int | None = None,
         max_tokens: int | None = None,
         max_cost: float | None = None,
         prices: tuple[float, float] | None = None,
-        temperature: float | None = 0.0,
+        temperature: float | str | None = "auto",
+        reasoning_effort: str | None = None,
         structured: bool = True,
         stream: bool = False,
         send_image: bool = False,
@@ -95,16 +111,19 @@ class OpenAIRefiner(PromptedRefiner):
             prompt=prompt,
             variables=variables,
             style=style,
+            instruction=instruction,
             guards=guards,
             strict=strict,
             cache=cache,
             retries=retries,
         )
-        if concurrency < 1 or timeout <= 0 or max_retries < 0 or max_answer_tokens < 1 or image_size < 1:
+        if concurrency < 1 or timeout <= 0 or max_retries < 0 or image_size < 1:
             raise ConfigurationError(
-                "`concurrency`, `timeout`, `max_answer_tokens` and `image_size` must be positive, `max_retries` not "
-                "negative."
+                "`concurrency`, `timeout` and `image_size` must be positive, `max_retries` not negative."
             )
+        check_max_output_tokens(max_output_tokens)
+        check_effort(reasoning_effort)
+        asked_temperature = check_temperature(None if temperature == "auto" else temperature)
         if batch and self.cache is None:
             raise ConfigurationError("`batch` needs a `cache`: it remembers the job, should this process die.")
         if batch and (stream or max_tokens or max_cost):
@@ -122,21 +141,29 @@ class OpenAIRefiner(PromptedRefiner):
         self.budget = Budget(max_tokens, max_cost, prices)
         self.looks_at_image = self.send_image = send_image
         self.concurrency, self.timeout, self.max_retries, self.max_wait = concurrency, timeout, max_retries, max_wait
-        self.max_answer_tokens, self.temperature = max_answer_tokens, temperature
+        thinks = is_reasoning(model) or reasoning_effort not in (None, "none")
+        self.dialect = Dialect(
+            length_name="max_completion_tokens" if is_openai_reasoning(model) else "max_tokens", thinks=thinks
+        )
+        self.insists = asked_temperature is not None
+        self.temperature = 0.0 if temperature == "auto" and not thinks else asked_temperature
+        self.max_output_tokens, self.reasoning_effort = max_output_tokens, reasoning_effort
         self.structured, self.stream, self.image_size = structured, stream, image_size
         self.batch, self.batch_poll, self.extra = batch, batch_poll, dict(extra or {})
         self.name = f"openai:{model}"
 
     def settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             **super().settings(),
             "server": self.base_url,
             "temperature": self.temperature,
-            "max_answer_tokens": self.max_answer_tokens,
+            # The name and the value of earlier releases, so that answers paid for then are still found.
+            "max_answer_tokens": ANSWER_TOKENS if self.max_output_tokens is None else self.max_output_tokens,
             "structured": self.structured,
             "image_size": self.image_size if self.send_image else None,
             "extra": self.extra,
         }
+        return settings if self.reasoning_effort is None else {**settings, "reasoning_effort": self.reasoning_effort}
 
     def check(self) -> None:
         """Ask the server one short question.
@@ -150,9 +177,11 @@ class OpenAIRefiner(PromptedRefiner):
         where = self.base_url or "the server of OpenAI"
         try:
             _, proposal = next(probe.propose_each([RefineRequest("a dog runs on a beach")], [None]))
-            problem = proposal.reason if proposal.raw is None else None
+            problem = None if proposal.is_answer else proposal.reason
         except RefinerError as error:
             problem = str(error)
+        if problem is not None and problem.startswith(CUT_OFF):
+            raise RefinerUnansweredError(f"{self.name} does not answer at {where}: {problem}. {advice(problem)}.")
         if problem is not None:
             raise RefinerUnansweredError(
                 f"{self.name} does not answer at {where}: {plain_reason(problem)}. Check the server "
@@ -200,6 +229,8 @@ class OpenAIRefiner(PromptedRefiner):
             "cost": self.budget.price(answer.read, answer.written),
             "latency": answer.seconds,
         }
+        if answer.cut_off:
+            return self._cut_off(answer.text, answer.problem or CUT_OFF, **facts)
         if answer.problem is not None:
             return Proposal(None, answer.text, answer.problem, self.prompt.prompt_id, **facts)
         return self._proposal(answer.text, **facts)
@@ -282,8 +313,11 @@ class OpenAIRefiner(PromptedRefiner):
             timeout=self.timeout,
             max_retries=self.max_retries,
             max_wait=self.max_wait,
-            max_tokens=self.max_answer_tokens,
+            dialect=self.dialect,
+            max_output_tokens=self.max_output_tokens,
             temperature=self.temperature,
+            insists=self.insists,
+            reasoning_effort=self.reasoning_effort,
             structured=self.structured,
             stream=self.stream,
             extra=self.extra,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RefinerError
 from ..records import RefineRequest
 from .base import Proposal
-from .openai_calls import Answer, BrokenAnswer, Caller, said_by
+from .openai_answers import BrokenAnswer, said_by
+from .openai_calls import Answer, Caller
 
 if TYPE_CHECKING:
     from .openai import OpenAIRefiner

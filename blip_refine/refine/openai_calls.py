@@ -13,11 +13,13 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import RefinerUnansweredError
 from .budget import Budget
+from .openai_answers import BrokenAnswer, Said, said_by, said_in_stream
+from .reasoning import ANSWER_TOKENS, THOUGHT_TOKENS, describe_cut_off, without_thought
 from .secrets import ApiKey
 
 ANSWER_SCHEMA = {
@@ -39,7 +41,8 @@ FORMATS: tuple[Mapping[str, Any] | None, ...] = (ANSWER_SCHEMA, {"type": "json_o
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the text, or why there is none; tokens read and written; whether the server is to blame."""
+    """What came back: the text, or why there is none; tokens read and written; whether the server is to blame; whether
+    the answer ended before it was complete."""
 
     text: str | None
     problem: str | None = None
@@ -47,6 +50,26 @@ class Answer:
     written: int = 0
     seconds: float = 0.0
     failed: bool = False
+    cut_off: bool = False
+
+
+@dataclass
+class Dialect:
+    """How a server wants to be asked, as far as it is known; what is found out is kept from batch to batch.
+
+    Args:
+        format (`int`): Which of [`FORMATS`] it knows.
+        length_name (`str`): What it calls the limit of an answer.
+        temperature (`bool`): Whether it takes a temperature.
+        stream_usage (`bool`): Whether it counts the tokens of a stream.
+        thinks (`bool`): Whether the model reasons before it answers, and gets room for that.
+    """
+
+    format: int = 0
+    length_name: str = "max_tokens"
+    temperature: bool = True
+    stream_usage: bool = True
+    thinks: bool = False
 
 
 @dataclass
@@ -61,8 +84,12 @@ class Caller:
         timeout (`float`): Seconds for one call, however slowly its answer drips.
         max_retries (`int`): How often a failed call is repeated.
         max_wait (`float`): The longest pause before a repetition, seconds. A server that asks for more is given up.
-        max_tokens (`int`): The longest answer, tokens.
+        dialect (`Dialect`): How the server wants to be asked; changed by what it says.
+        max_output_tokens (`int`, *optional*): The longest answer, thoughts included. By default 200 tokens, and 8,192
+            for a model that thinks.
         temperature (`float`, *optional*): `None` leaves it to the server.
+        insists (`bool`): Whether the temperature was asked for, so that a server that refuses it is not asked without.
+        reasoning_effort (`str`, *optional*): How long the model may think ("low", "high", ...).
         structured (`bool`): Ask for JSON.
         stream (`bool`): Receive the answer piece by piece.
         give_up_after (`int`): Calls that failed for good in a row, after which no other is begun.
@@ -75,32 +102,40 @@ class Caller:
     timeout: float = 60.0
     max_retries: int = 5
     max_wait: float = 60.0
-    max_tokens: int = 200
+    dialect: Dialect = field(default_factory=Dialect)
+    max_output_tokens: int | None = None
     temperature: float | None = 0.0
+    insists: bool = False
+    reasoning_effort: str | None = None
     structured: bool = True
     stream: bool = False
     give_up_after: int = 10
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._format = 0 if self.structured else len(FORMATS) - 1
-        self._length_name = "max_tokens"
-        self._temperature = self.temperature
-        self._stream_usage = self.stream
         self._failed_in_a_row = 0
         self._not_before = 0.0
         self._fatal: str | None = None
 
-    def body(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    @property
+    def limit(self) -> int:
+        """The longest answer, in tokens."""
+        return self.max_output_tokens or (THOUGHT_TOKENS if self.dialect.thinks else ANSWER_TOKENS)
+
+    def body(self, messages: list[dict[str, Any]], limit: int | None = None) -> dict[str, Any]:
         """The request's JSON."""
-        body: dict[str, Any] = {"model": self.model, "messages": messages, self._length_name: self.max_tokens}
-        if self._temperature is not None:
-            body["temperature"] = self._temperature
-        if FORMATS[self._format] is not None:
-            body["response_format"] = FORMATS[self._format]
+        dialect = self.dialect
+        body: dict[str, Any] = {"model": self.model, "messages": messages, dialect.length_name: limit or self.limit}
+        if self.temperature is not None and dialect.temperature:
+            body["temperature"] = self.temperature
+        if self.reasoning_effort is not None:
+            body["reasoning_effort"] = self.reasoning_effort
+        answer_format = FORMATS[dialect.format] if self.structured else None
+        if answer_format is not None:
+            body["response_format"] = answer_format
         if self.stream:
             body["stream"] = True
-            if self._stream_usage:
+            if dialect.stream_usage:
                 body["stream_options"] = {"include_usage": True}
         return {**body, **self.extra}
 
@@ -115,30 +150,42 @@ class Caller:
         Raises:
             RefinerUnansweredError: No call of this run can succeed (the key is wrong, the model does not exist).
         """
+        limit = self.limit
+        answer = await self._ask_within(limit, messages, name)
+        if answer.cut_off and self.limit > limit:
+            # It, or another call in the meantime, has shown that this model thinks: it gets room for that.
+            limit = self.limit
+            again = await self._ask_within(limit, messages, f"{name}-{limit}")
+            return replace(again, read=answer.read + again.read, written=answer.written + again.written)
+        return answer
+
+    async def _ask_within(self, limit: int, messages: list[dict[str, Any]], name: str) -> Answer:
         read = _estimate(messages)
         if self._fatal is not None:
             raise RefinerUnansweredError(self._fatal)
         if self._failed_in_a_row >= self.give_up_after:
             return Answer(None, f"the server failed {self._failed_in_a_row} times in a row; no more calls were made")
-        problem = self.budget.reserve(read, self.max_tokens)
-        if problem is not None:
-            return Answer(None, problem)
+        while (problem := self.budget.reserve(read, limit)) is not None:
+            if not self.budget.under_way:
+                return Answer(None, problem)
+            # What calls under way have set aside is the worst case: most of it comes back.
+            await asyncio.sleep(0.02)
         try:
-            answer = await self._ask_until_answered(messages, name)
+            answer = await self._ask_until_answered(messages, name, limit)
         finally:
-            self.budget.release(read, self.max_tokens)
+            self.budget.release(read, limit)
         self._failed_in_a_row = self._failed_in_a_row + 1 if answer.failed else 0
         return answer
 
-    async def _ask_until_answered(self, messages: list[dict[str, Any]], name: str) -> Answer:
+    async def _ask_until_answered(self, messages: list[dict[str, Any]], name: str, limit: int) -> Answer:
         import openai
 
         problem, attempt = "no answer", 0
         while attempt <= self.max_retries:
             await self._pause()
-            body = self.body(messages)
+            body = self.body(messages, limit)
             try:
-                return await asyncio.wait_for(self._once(body, name), self.timeout)
+                return await asyncio.wait_for(self._once(body, name, limit), self.timeout)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if self._adapt(error, body):
                     continue
@@ -169,12 +216,12 @@ class Caller:
             attempt += 1
         return Answer(None, f"{problem} ({attempt} tries)", failed=True)
 
-    async def _once(self, body: dict[str, Any], name: str) -> Answer:
+    async def _once(self, body: dict[str, Any], name: str, limit: int) -> Answer:
         started = time.perf_counter()
         headers = {"Idempotency-Key": name}
         if self.stream:
             stream = await self.client.chat.completions.create(**body, extra_headers=headers)
-            said = await _from_stream(stream)
+            said = await said_in_stream(stream)
         else:
             # The client's plain `post`: what is sent and what comes back are checked here, and building and reading
             # typed objects took a third of the time of a call.
@@ -182,25 +229,28 @@ class Caller:
                 "/chat/completions", cast_to=object, body=body, options={"headers": headers}
             )
             said = said_by(response)
-        return self.answer(said, time.perf_counter() - started)
+        return self.answer(said, time.perf_counter() - started, limit)
 
-    def answer(self, said: Said, seconds: float = 0.0) -> Answer:
+    def answer(self, said: Said, seconds: float = 0.0, limit: int | None = None) -> Answer:
         """What the server said as an answer: counted, without the key, and with what is wrong with it."""
         text = self.key.redact(said.text)
         # A server that does not count, or counts nonsense, is charged by an estimate.
-        written = len(text.encode()) // 3 + 1 if said.written is None else said.written
+        written = len((text + said.thoughts).encode()) // 3 + 1 if said.written is None else said.written
         read = 0 if said.read is None else said.read
         self.budget.spend(read, written)
-        problem = None
+        self.dialect.thinks = self.dialect.thinks or said.thought
+        # A server may call an answer complete that its thoughts have left no room for.
+        lost_in_thought = said.thought and not without_thought(text)
+        problem, cut_off = None, False
         if said.refusal:
             problem = "the model refused"
-        elif said.finish == "length":
-            problem = f"the answer was cut off after {self.max_tokens} tokens"
         elif said.finish == "content_filter":
             problem = "the server's content filter withheld the answer"
+        elif said.finish == "length" or lost_in_thought:
+            problem, cut_off = describe_cut_off(limit or self.limit, lost_in_thought), True
         elif not text.strip():
             problem = "the answer is empty"
-        return Answer(text, problem, read, written, seconds)
+        return Answer(text, problem, read, written, seconds, cut_off=cut_off)
 
     async def _pause(self) -> None:
         while (wait := self._not_before - time.monotonic()) > 0:
@@ -209,20 +259,20 @@ class Caller:
 
     def _adapt(self, error: Exception, body: Mapping[str, Any]) -> bool:
         """Leave out what the server says it does not know. Returns whether there was something to leave out."""
-        said = str(error).lower()
+        said, dialect = str(error).lower(), self.dialect
         if "max_completion_tokens" in said and "max_tokens" in body:
-            self._length_name = "max_completion_tokens"
+            dialect.length_name = "max_completion_tokens"
             return True
-        if "temperature" in said and "temperature" in body:
-            self._temperature = None
+        if "temperature" in said and "temperature" in body and not self.insists:
+            dialect.temperature = False
             return True
         if "stream_options" in said and "stream_options" in body:
-            self._stream_usage = False
+            dialect.stream_usage = False
             return True
         if "response_format" in body and any(word in said for word in ("response_format", "json", "schema")):
             # Another call may have found that out in the meantime: then this one only has to be made anew.
-            if body["response_format"] is FORMATS[self._format]:
-                self._format += 1
+            if body["response_format"] is FORMATS[dialect.format]:
+                dialect.format += 1
             return True
         return False
 
@@ -244,83 +294,9 @@ class Caller:
         return f"{status}: {text}" if status and str(status) not in text else text
 
 
-class BrokenAnswer(Exception):
-    """An answer that is no answer; worth another try."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a server said, as far as it could be read."""
-
-    text: str
-    refusal: str | None
-    finish: str | None
-    read: int | None
-    written: int | None
-
-
-def said_by(response: Any) -> Said:
-    """A chat completion, an object or parsed JSON, read without trust in its shape.
-
-    Raises:
-        BrokenAnswer: It has no message.
-    """
-    choices = _field(response, "choices")
-    if not isinstance(choices, list) or not choices:
-        raise BrokenAnswer("the server's answer has no message")
-    message = _field(choices[0], "message")
-    content, refusal = _field(message, "content"), _field(message, "refusal")
-    if message is None or (content is not None and not isinstance(content, str)):
-        raise BrokenAnswer("the server's answer has no message of text")
-    read, written = _usage(_field(response, "usage"))
-    return Said(content or "", refusal if isinstance(refusal, str) else None, _finish(choices[0]), read, written)
-
-
-async def _from_stream(stream: Any) -> Said:
-    import openai
-
-    text, refusal, finish, usage = "", "", None, None
-    try:
-        async for chunk in stream:
-            usage = _field(chunk, "usage") or usage
-            for choice in _field(chunk, "choices") or ():
-                delta = _field(choice, "delta")
-                content, refused = _field(delta, "content"), _field(delta, "refusal")
-                text += content if isinstance(content, str) else ""
-                refusal += refused if isinstance(refused, str) else ""
-                finish = _finish(choice) or finish
-    except (openai.APIError, asyncio.CancelledError):
-        raise
-    except Exception as error:
-        # What breaks while a stream is read is the transport's own error, of a package that is not ours to know.
-        raise BrokenAnswer(f"the stream broke off ({type(error).__name__})") from None
-    if finish is None:
-        raise BrokenAnswer("the stream ended before the answer did")
-    read, written = _usage(usage)
-    return Said(text, refusal, finish, read, written)
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-
-
-def _finish(choice: Any) -> str | None:
-    finish = _field(choice, "finish_reason")
-    return finish if isinstance(finish, str) else None
-
-
 def _worth_repeating(error: Exception) -> bool:
     status = getattr(error, "status_code", None)
     return status is None or status >= 500 or status in (408, 409, 425, 429)
-
-
-def _usage(usage: Any) -> tuple[int | None, int | None]:
-    """Tokens read and written, where the server counts them and the counts can be."""
-    counts = []
-    for name in ("prompt_tokens", "completion_tokens"):
-        value = _field(usage, name)
-        counts.append(value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None)
-    return counts[0], counts[1]
 
 
 def _estimate(messages: list[dict[str, Any]]) -> int:

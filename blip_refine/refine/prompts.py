@@ -31,6 +31,9 @@ EXAMPLE_KEYS = {"draft", "candidates", "metadata", "caption"}
 OWN_VARIABLES = {"draft", "candidates", "metadata", "instructions", "language", "max_words", "feedback", "has_image"}
 """What every template may use besides its own `variables`."""
 
+MOST_INSTRUCTION = 1000
+"""Longest free instruction, in characters."""
+
 TONES = {
     "neutral": None,
     "formal": "Use a formal tone.",
@@ -246,8 +249,31 @@ class PromptTemplate:
             "variables": dict(self.variables),
         }
 
+    def check_instruction(self, instruction: str) -> None:
+        """Refuse a free instruction that this template would not pass on.
+
+        Raises:
+            ConfigurationError: It is empty or too long, or the template does not print `instructions`.
+        """
+        if not neutralise(instruction):
+            raise ConfigurationError("`instruction` is empty: say how captions are to be written, or leave it out.")
+        if len(instruction) > MOST_INSTRUCTION:
+            raise ConfigurationError(
+                f"`instruction` has {len(instruction)} characters, at most {MOST_INSTRUCTION}; a longer one belongs "
+                "into a prompt template of your own."
+            )
+        if "instructions" not in self._used_variables():
+            raise ConfigurationError(
+                f"The prompt template {self.name!r} does not print `instructions`, so `instruction` cannot act."
+            )
+
     def messages(
-        self, request: RefineRequest, style: Style, feedback: str | None = None, has_image: bool = False
+        self,
+        request: RefineRequest,
+        style: Style,
+        feedback: str | None = None,
+        has_image: bool = False,
+        instruction: str | None = None,
     ) -> list[dict[str, str]]:
         """The chat messages that ask for one caption.
 
@@ -256,13 +282,15 @@ class PromptTemplate:
             style (`Style`): How it is to be written.
             feedback (`str`, *optional*): Why the last answer was rejected.
             has_image (`bool`, defaults to `False`): Whether the picture is sent with the message.
+            instruction (`str`, *optional*): A free instruction, given after those of the style. It comes from whoever
+                runs the refiner, and stands outside of the fence around captions, on one line.
 
         Returns:
             `list[dict[str, str]]` with `role` and `content`.
         """
         common = {
             **self.variables,
-            "instructions": style.instructions(),
+            "instructions": [*style.instructions(), *([instruction] if instruction else [])],
             "language": LANGUAGES[style.language],
             "max_words": style.max_words,
             "has_image": has_image,

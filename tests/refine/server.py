@@ -43,6 +43,7 @@ class FakeModel:
     behave: Callable[[Call], str] = lambda call: "answer"
     latency: float = 0.0
     echo_headers: bool = False
+    thoughts: int = 600
     calls: list[Call] = field(default_factory=list)
     answered: Counter = field(default_factory=Counter)
     most_at_once: int = 0
@@ -170,6 +171,46 @@ class Handler(BaseHTTPRequestHandler):
         value = completion(sentence(call.draft)[:8], call.body)
         value["choices"][0]["finish_reason"] = "length"
         self._json(200, value)
+
+    def do_think(self, call: Call) -> None:
+        """A model that thinks before it answers, whatever room it has."""
+        room = call.body.get("max_completion_tokens") or call.body.get("max_tokens")
+        value = completion(sentence(call.draft), call.body)
+        thoughts = min(self.model.thoughts, room)
+        written = min(thoughts + 10, room)
+        value["usage"] = {
+            "prompt_tokens": 100,
+            "completion_tokens": written,
+            "completion_tokens_details": {"reasoning_tokens": thoughts},
+        }
+        if written < self.model.thoughts + 10:
+            value["choices"][0]["message"]["content"] = ""
+            value["choices"][0]["finish_reason"] = "length"
+        self._json(200, value)
+
+    def do_think_strictly(self, call: Call) -> None:
+        """The same at OpenAI: what such models do not know is refused."""
+        for field_name in ("max_tokens", "temperature"):
+            if field_name in call.body:
+                return self._json(400, {"error": {"message": f"Unsupported parameter: '{field_name}'."}})
+        return self.do_think(call)
+
+    def do_think_aloud(self, call: Call) -> None:
+        """A server that says "stop" after a thought that never ended, and counts no thoughts."""
+        value = completion("", call.body)
+        value["choices"][0]["message"]["content"] = "<think>The user wants a caption. Let me"
+        self._json(200, value)
+
+    def do_think_beside(self, call: Call) -> None:
+        """A server that streams thoughts beside an answer that was cut off before it began."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for delta, finish in (({"reasoning_content": "Hm. " * 30}, None), ({}, "length")):
+            self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        self._chunk("data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
 
     def do_hang_up(self, call: Call) -> None:
         self.close_connection = True

@@ -60,7 +60,7 @@ def requests(count: int) -> list[RefineRequest]:
 
 def test_a_chat_model_answers_the_same_alone_and_in_a_batch(chat_model):
     asked = requests(7)
-    options = {"guards": False, "dtype": "float32", "retries": 0, "max_new_tokens": 12}
+    options = {"guards": False, "dtype": "float32", "retries": 0, "max_output_tokens": 12}
     together = load_refiner(f"instruct:{chat_model}", batch_size=4, **options).refine(asked)
     alone = load_refiner(f"instruct:{chat_model}", batch_size=1, **options).refine(asked)
     # Left padding is right exactly if a prompt's neighbours change nothing.
@@ -90,12 +90,12 @@ def test_a_template_without_a_system_turn_gets_it_in_the_first_message(chat_mode
 
 
 def test_a_random_models_nonsense_is_rejected_and_the_draft_stands(chat_model):
-    results = load_refiner(f"instruct:{chat_model}", max_new_tokens=8).refine(["a dog runs on the beach"])
+    results = load_refiner(f"instruct:{chat_model}", max_output_tokens=8).refine(["a dog runs on the beach"])
     assert results[0].text == "a dog runs on the beach" and not results[0].accepted and results[0].reason
 
 
 def test_sampling_is_repeatable(chat_model):
-    options = {"guards": False, "retries": 0, "max_new_tokens": 8}
+    options = {"guards": False, "retries": 0, "max_output_tokens": 8}
     sampled = {"generation": {"do_sample": True, "temperature": 2.0}, **options}
     first, second, other = (
         load_refiner(f"instruct:{chat_model}", seed=seed, **sampled).refine(["a dog"])[0].raw for seed in (1, 1, 2)

@@ -116,7 +116,6 @@ def test_nobody_listens():
     [
         ("lie", "which nothing supports"),
         ("refusal", "the model refused"),
-        ("cut_off", "cut off after 200 tokens"),
     ],
 )
 def test_a_bad_answer_is_asked_for_once_more_and_then_the_draft_stands(behaviour, reason):
