@@ -50,7 +50,8 @@ class VisionServer(OpenAIRefiner):
             "model": self.model,
             "server": self.base_url,
             "temperature": self.temperature,
-            "max_new_tokens": self.max_answer_tokens,
+            "max_new_tokens": self.max_output_tokens,
+            "reasoning_effort": self.reasoning_effort,
             "image_size": self.image_size,
         }
 
@@ -68,7 +69,7 @@ class VisionServer(OpenAIRefiner):
         gray = Image.new("RGB", (64, 64), (128, 128, 128))
         try:
             _, proposal = next(iter(probe.propose_each([RefineRequest(DEFAULT_INSTRUCTION, image=gray)], [None])))
-            problem = proposal.reason if proposal.raw is None else None
+            problem = None if proposal.is_answer or proposal.raw is not None else proposal.reason
         except RefinerError as error:
             problem = str(error)
         if problem is not None:
@@ -86,7 +87,8 @@ class ServerCaptioner(CaptionStream):
         spec ([`CaptionerSpec`]): Its name. Options that stand in it win over arguments.
         prompt (`str`, *optional*): What the model is asked about each picture.
         prompt_template (`str`, *optional*): A prompt per image, from the columns that are known of it.
-        changes (`Mapping[str, Any]`, *optional*): `max_new_tokens` (60 by default). Other decoding is the server's.
+        changes (`Mapping[str, Any]`, *optional*): `max_new_tokens`, by default as `max_output_tokens` of
+            [`OpenAIRefiner`]. An answer that is cut off is no caption. Other decoding is the server's.
         decoding (`str`, *optional*): Refused: how to decode is the server's business.
         prices (`tuple[float, float]`, *optional*): US dollars for a million tokens read, and for a million written.
         api_key_env (`str`, *optional*): The environment variable that holds the key; defaults to `OPENAI_API_KEY`.
@@ -133,10 +135,10 @@ class ServerCaptioner(CaptionStream):
                 f"--abstain-below has no effect with the captioner {spec.name}: its captions have no confidence."
             )
         refuse_unknown(spec, options, ServerCaptioner.__init__)
-        written = {"max_new_tokens": 60, "prices": prices, "api_key_env": api_key_env, **given, **spec.options}
+        written = {"prices": prices, "api_key_env": api_key_env, **given, **spec.options}
         self.prompt = written.pop("prompt", None) or prompt or DEFAULT_INSTRUCTION
-        longest = written.pop("max_new_tokens")
-        self.server = VisionServer(spec.model, base_url=spec.url, max_answer_tokens=longest, **written)
+        longest = written.pop("max_new_tokens", None)
+        self.server = VisionServer(spec.model, base_url=spec.url, max_output_tokens=longest, **written)
         super().__init__(
             spec.name,
             PromptChoice(self.prompt, None if prompt_template is None else PromptTemplate(prompt_template), None),
@@ -159,7 +161,10 @@ class ServerCaptioner(CaptionStream):
     def describe(self) -> dict[str, Any]:
         """What results say of this captioner."""
         server = {} if self.server.base_url is None else {"server": self.server.base_url}
-        decoding = {"max_new_tokens": self.server.max_answer_tokens, "temperature": self.server.temperature}
+        asked = ("temperature", "reasoning_effort")
+        decoding = {name: value for name in asked if (value := getattr(self.server, name)) is not None}
+        if self.server.max_output_tokens is not None:
+            decoding["max_new_tokens"] = self.server.max_output_tokens
         return {"model": self.name, **server, "prompt": self.prompt, "decoding": decoding}
 
     def settings(self) -> dict[str, Any]:

@@ -26,7 +26,14 @@ def _prices(text: str) -> tuple[float, float]:
 OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     "hf": {"prompt": str, "revision": str, "num_beams": int, "max_new_tokens": int, "dtype": str, "quantization": str},
     "openai": {
-        **{"prompt": str, "max_new_tokens": int, "temperature": float, "prices": _prices, "max_cost": float},
+        **{
+            "prompt": str,
+            "max_new_tokens": int,
+            "temperature": float,
+            "reasoning_effort": str,
+            "prices": _prices,
+            "max_cost": float,
+        },
         **{"api_key_env": str, "concurrency": int, "max_retries": int, "timeout": float, "image_size": int},
     },
 }
