@@ -11,6 +11,7 @@ BlipRefineError                    anything this library refuses; the command li
 │   ├── ImageDecodeError           one image cannot be decoded
 │   └── LeakageError               evaluation images that the model was trained on
 ├── ModelError                     a checkpoint cannot be loaded, or does not fit what it is used for
+│   └── CaptionerUnansweredError   a captioner's server answered nothing at all; the command line exits with 1
 ├── MetricError                    predictions and references do not belong together, or a scorer failed
 ├── RefinerError                   a refiner could not be built, or failed for a whole batch
 │   └── RefinerUnansweredError     a refiner answered nothing at all; the command line exits with 1
@@ -74,6 +75,12 @@ class LeakageError(DataError):
 
 class ModelError(BlipRefineError):
     """A checkpoint cannot be loaded, or does not fit what it is used for."""
+
+
+class CaptionerUnansweredError(ModelError):
+    """The server of a captioner answered nothing at all, so that there are no captions."""
+
+    exit_code = 1
 
 
 class MetricError(BlipRefineError, ValueError):

@@ -6,9 +6,8 @@ import hashlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,46 +15,28 @@ import torch
 from torch import nn
 
 from .caption_prompts import PromptChoice, PromptTemplate
+from .caption_stream import CaptionedImage, CaptionStream
 from .data.images import MAX_PIXELS
 from .data.preprocess import ImagePreprocessor
 from .errors import ConfigurationError, ImageDecodeError
-from .inputs import ImageSource, expand_images, is_one_image, with_prompts
+from .inputs import ImageSource
 from .models.candidates import add_candidates, with_candidates
 from .models.decoding import DecodedImage, DecodingOptions, prompt_tokens
-from .models.device import best_device, resolve_dtype
+from .models.device import best_device, resolve_dtype, usable_device
 from .models.graphs import DecodingGraphs
 from .models.prompted import generate_with_prompts, prompt_as_written, room_for_prompt
 from .models.saved_defaults import effective_decoding, save_defaults, saved_defaults
 from .models.scoring import score_without_image
 from .prepared import PreparedImage, prepare_image
 from .records import Caption
-from .refine.base import RefinerLike, as_refiner
-from .refine.captions import refine_captions
-from .refine.safety import CircuitBreaker
-from .review import ReviewRules
-from .streaming import default_workers, in_batches, map_ahead, one_behind
+from .refine.base import RefinerLike
 from .url_images import UrlLimits
 
 if TYPE_CHECKING:
     from .hub.push import PushResult
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionedImage:
-    """An image with its caption.
-
-    Args:
-        source ([`ImageSource`]): Where the image came from.
-        caption ([`Caption`]): What was said about it.
-        digest (`str`, *optional*): Hash of the image's content, where it was asked for.
-    """
-
-    source: ImageSource
-    caption: Caption
-    digest: str | None = None
-
-
-class CaptionPipeline:
+class CaptionPipeline(CaptionStream):
     """A captioner with its processor, decoding and refiner. One pipeline may be called from several threads.
 
     Args:
@@ -125,31 +106,29 @@ class CaptionPipeline:
         refiner_timeout: float | None = None,
         cuda_graphs: bool = True,
     ):
-        if batch_size < 1:
-            raise ConfigurationError(f"`batch_size` must be at least 1, not {batch_size}.")
-        if num_workers is not None and num_workers < 0:
-            raise ConfigurationError(f"`num_workers` counts threads and cannot be {num_workers}.")
-        _raises(on_error)
         self.model, self.processor = model, processor
         saved = saved_defaults(model)
         self.decoding = effective_decoding(saved, decoding, prompt=prompt, **(changes or {}))
-        self.prompts = PromptChoice(
-            self.decoding.prompt,
-            None if prompt_template is None else PromptTemplate(prompt_template),
-            None if saved is None or prompt is not None else saved.template,
+        super().__init__(
+            str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__),
+            PromptChoice(
+                self.decoding.prompt,
+                None if prompt_template is None else PromptTemplate(prompt_template),
+                None if saved is None or prompt is not None else saved.template,
+            ),
+            refiner=refiner,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            on_error=on_error,
+            abstain_below=abstain_below,
+            blocked_words=blocked_words,
+            url_limits=url_limits,
+            refiner_timeout=refiner_timeout,
         )
-        self.refiner = None if refiner is None else as_refiner(refiner)
         if candidates is None:
             candidates = 1 if self.refiner is None else self.refiner.needs_candidates
         self.decoding, self._wider = with_candidates(self.decoding, candidates)
-        self.batch_size, self.on_error = batch_size, on_error
-        self.num_workers = default_workers() if num_workers is None else num_workers
-        self.review = ReviewRules(abstain_below, blocked_words)
         self.image_gain, self.exact_decoding = image_gain, exact_decoding
-        self.url_limits = url_limits or UrlLimits()
-        self.refiner_timeout = refiner_timeout
-        self.name = str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__)
-        self.breaker = CircuitBreaker()
         self._graphs = DecodingGraphs() if cuda_graphs else None
         self._preprocess = ImagePreprocessor.find(processor)
         self._room = room_for_prompt(model, self.decoding)
@@ -182,7 +161,7 @@ class CaptionPipeline:
 
         dtype = options.pop("torch_dtype", dtype)
         own = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
-        device = _usable(device) if device is not None else best_device()
+        device = usable_device(device) if device is not None else best_device()
         model, processor = load_captioner(name_or_path, dtype=resolve_dtype(dtype, device), **options)
         if not hasattr(model, "hf_device_map") and not getattr(model, "is_quantized", False):
             model = model.to(device)
@@ -210,88 +189,6 @@ class CaptionPipeline:
             self.processor.save_pretrained(folder)
             return push_captioner(folder, repo_id, **options)
 
-    def __call__(self, images: Any, **options: Any) -> Caption | list[Caption]:
-        """Caption one image, or many.
-
-        Args:
-            images: Anything that [`inputs.expand_images`] takes.
-            **options: Those of `stream`.
-
-        Returns:
-            `Caption` for one image; `list[Caption]` for several (a list, a folder, a pattern, a batch of arrays), in
-            their order and one for each.
-        """
-        if is_one_image(images):
-            if isinstance(options.get("prompts"), str):
-                options["prompts"] = [options["prompts"]]
-            return next(iter(self.stream([images], **options)))
-        return list(self.stream(images, **options))
-
-    def stream(self, images: Any, **options: Any) -> Iterator[Caption]:
-        """Caption images as they come, in bounded memory, however many there are.
-
-        Args:
-            images: Anything that [`inputs.expand_images`] takes, an endless generator among it.
-            batch_size (`int`, *optional*): Images the model is given at once; that of the pipeline by default.
-            on_error (`str`, *optional*): "record" or "raise"; that of the pipeline by default.
-            image_column (`str`, *optional*): The column of a dataset that holds the images.
-            prompts (`Iterable[str]`, *optional*): What each caption begins with, one per image and in their order;
-                for one image, a text.
-
-        Yields:
-            `Caption`: One for each image, in order, a batch at a time.
-        """
-        with closing(self.run(images, **options)) as captioned:
-            for one in captioned:
-                yield one.caption
-
-    def run(
-        self,
-        images: Any,
-        *,
-        batch_size: int | None = None,
-        on_error: str | None = None,
-        image_column: str | None = None,
-        prompts: Iterable[str] | None = None,
-        skip: Callable[[ImageSource, str], bool] | None = None,
-    ) -> Generator[CaptionedImage, None, None]:
-        """What `stream` does, with each image's source beside its caption.
-
-        Args:
-            images, batch_size, on_error, image_column, prompts: See `stream`.
-            skip (`Callable[[ImageSource, str], bool]`, *optional*): Called in a worker with a source and the hash of
-                its content; where it says `True` nothing is decoded, and nothing comes out for this image.
-        """
-        size = self.batch_size if batch_size is None else batch_size
-        if size < 1:
-            raise ConfigurationError(f"`batch_size` must be at least 1, not {size}.")
-        raises = _raises(self.on_error if on_error is None else on_error)
-
-        def prepare(source: ImageSource) -> PreparedImage:
-            return self.prepare(source, skip)
-
-        if prompts is not None and self.prompts.template is not None:
-            raise ConfigurationError("The pipeline has a prompt template: give it, or `prompts`, and not both.")
-        if isinstance(prompts, str):
-            raise ConfigurationError("`prompts` holds one prompt per image; for all images alike, give `prompt`.")
-        sources = expand_images(images, image_column=image_column, limits=self.url_limits)
-        if prompts is not None:
-            sources = with_prompts(sources, prompts)
-        ahead = 2 * size + self.num_workers
-        # A GPU has the next batch while this one is finished, and written by whoever consumes it.
-        model_threads = 1 if self._is_on_gpu() else 0
-        with ExitStack() as stack:
-            prepared = stack.enter_context(closing(map_ahead(prepare, sources, workers=self.num_workers, ahead=ahead)))
-            batches = in_batches(_without_skipped(prepared, raises), size)
-            answers = stack.enter_context(closing(map_ahead(self._caption, batches, workers=model_threads, ahead=2)))
-            captioned = (answer for _, answer in answers)
-            if self.refiner is None:
-                finished: Iterator[list[CaptionedImage]] = map(self._finish, captioned)
-            else:
-                finished = one_behind(self._finish, captioned)
-            for batch in finished:
-                yield from batch
-
     def settings(self) -> dict[str, Any]:
         """All that can change a caption besides the image: the weights, how they are decoded, and what comes after."""
         return {
@@ -307,17 +204,20 @@ class CaptionPipeline:
             "exact_decoding": self.exact_decoding,
         }
 
+    def describe(self) -> dict[str, Any]:
+        """What results say of this captioner."""
+        decoding = self.decoding.to_dict()
+        prompt = decoding.pop("prompt", None)
+        return {"model": self.name, **({} if prompt is None else {"prompt": prompt}), "decoding": decoding}
+
+    @property
+    def model_threads(self) -> int:  # type: ignore[override]
+        """A GPU has the next batch while this one is finished, and written by whoever consumes it."""
+        return 1 if self._is_on_gpu() else 0
+
     @property
     def _template(self) -> PromptTemplate | None:
         return self.prompts.template or self.prompts.saved_template
-
-    def prompt_of(self, source: ImageSource) -> str:
-        """What the caption of an image will begin with.
-
-        Raises:
-            ConfigurationError: The prompt template names a column that the image does not have.
-        """
-        return self.prompts.of(source.image_id, source.prompt, source.metadata)
 
     def prepare(
         self,
@@ -352,17 +252,6 @@ class CaptionPipeline:
                     ),
                 )
         return replace(prepared, prompt=prompt)
-
-    def caption_prepared(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
-        """Caption images that `prepare` has prepared, all at once: for services that make batches of their own.
-
-        Args:
-            batch (`Sequence[tuple[ImageSource, PreparedImage]]`): n images.
-
-        Returns:
-            `list[CaptionedImage]`: n results, in the same order.
-        """
-        return self._finish(self._caption(batch))
 
     def _caption(self, batch: Sequence[tuple[ImageSource, PreparedImage]]) -> list[CaptionedImage]:
         """Drafts for a batch; what could not be decoded keeps its place."""
@@ -448,37 +337,6 @@ class CaptionPipeline:
             for row, one in enumerate(found)
         ]
 
-    def _finish(self, batch: list[CaptionedImage]) -> list[CaptionedImage]:
-        """Refine what is sure enough, and flag what a person has to look at."""
-        captions = [self.review.abstain(one.caption) for one in batch]
-        if self.refiner is not None:
-            captions = refine_captions(
-                self.refiner,
-                captions,
-                images=[one.source.image for one in batch],
-                metadata=[one.source.metadata for one in batch],
-                breaker=self.breaker,
-                timeout=self.refiner_timeout,
-            )
-        return [replace(one, caption=self.review.block(caption)) for one, caption in zip(batch, captions, strict=True)]
-
-
-def _usable(name: str | torch.device) -> torch.device:
-    """A device, once something has been put on it: before a model is loaded for nothing."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
-        raise ConfigurationError(f"The device {str(name)!r} cannot be used here: {reason}.") from error
-
-
-def _raises(on_error: str) -> bool:
-    if on_error not in ("record", "raise"):
-        raise ConfigurationError(f"`on_error` is 'record' or 'raise', not {on_error!r}.")
-    return on_error == "raise"
-
 
 _OPTIONS = frozenset(inspect.signature(CaptionPipeline.__init__).parameters) - {"self", "model", "processor"}
 
@@ -495,13 +353,3 @@ def weights_fingerprint(model: nn.Module) -> str:
             continue
         digest.update(flat[::step][:256].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _without_skipped(
-    prepared: Iterable[tuple[ImageSource, PreparedImage]], raises: bool
-) -> Iterator[tuple[ImageSource, PreparedImage]]:
-    for source, one in prepared:
-        if raises and one.error is not None:
-            raise one.error
-        if not one.skipped:
-            yield source, one

@@ -90,6 +90,8 @@ class Caption:
             empty where it was not computed.
         prompt (`str`, *optional*): The prompt that `draft` begins with, as it stands there. Scoring cuts it off.
         outcome (`str`, *optional*): What became of the draft, one of [`OUTCOMES`]; `None` if no refiner was asked.
+        tokens (`int`, *optional*): Tokens that the captioner read and wrote for the draft, if they were counted.
+        cost (`float`, *optional*): Price of the draft in US dollars, if it is known.
     """
 
     text: str
@@ -105,11 +107,13 @@ class Caption:
     candidate_confidences: tuple[float, ...] = ()
     prompt: str | None = None
     outcome: str | None = None
+    tokens: int | None = None
+    cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as one row of `predictions.jsonl`: `text` under the name `caption`, as the file format has it."""
         row = asdict(self)
-        for name in ("prompt", "outcome"):
+        for name in ("prompt", "outcome", "tokens", "cost"):
             if row[name] is None:
                 del row[name]
         return {"image_id": row.pop("image_id"), "caption": row.pop("text"), **row}

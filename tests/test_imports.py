@@ -24,6 +24,8 @@ FLOORS = {
     "hub": 3,
     "refine": 3,
     "pipeline": 4,
+    "caption_stream": 4,
+    "captioners": 4,
     "inputs": 4,
     "streaming": 4,
     "url_images": 4,

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    model: Annotated[str, typer.Argument(help="A run folder, an id on the Hub, or 'starter'.")],
+    model: Annotated[
+        str, typer.Argument(help="A run folder, an id on the Hub, 'starter', hf:MODEL or openai:MODEL@URL.")
+    ],
     dataset: Annotated[str, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a file, a Hub id.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where everything is kept.")] = Path("ablation"),
     decoding: Annotated[list[str] | None, typer.Option(help="A decoding preset; repeatable.")] = None,
@@ -61,13 +63,13 @@ def ablate(
     # --guards is a dimension of the grid here.
     options = refiner_options({**locals(), "guards": None})
     from ..evaluation.ablate import make_grid, run_ablation
-    from ..evaluation.evaluator import PipelineSystem
-    from ..pipeline import CaptionPipeline
+    from ..evaluation.ablated import AblatedCaptioner, default_decodings
     from ..report.report import write_report
     from .data_options import load_split
     from .libraries import quieten_libraries
 
-    decodings, refiners = decoding or ["accurate"], list(dict.fromkeys(["none", *(refiner or [])]))
+    decodings = default_decodings(model, decoding)
+    refiners = list(dict.fromkeys(["none", *(refiner or [])]))
     cells = make_grid(decodings, refiners, prompt or (), guards or ())
     share_flags(refiners, options)
     quieten_libraries()
@@ -75,9 +77,7 @@ def ablate(
     assert data is not None
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
-    def captioner(preset: str):
-        return PipelineSystem(CaptionPipeline.from_pretrained(model, decoding=preset, batch_size=batch_size))
-
+    captioner = AblatedCaptioner(model, batch_size=batch_size, api_key_env=api_key_env, prices=parse_prices(prices))
     found = run_ablation(
         captioner,
         data.records,
@@ -88,18 +88,12 @@ def ablate(
         seed=seed,
         batch_size=batch_size,
         refiner_options=options,
-        captioner=_identity(model),
+        captioner=captioner.identity,
         on_cell=lambda cell: output.note(f"  {cell.name}"),
     )
     _print(found)
     output.line(f"Report: {write_report(folder)}")
     output.result(found.to_dict())
-
-
-def _identity(model: str) -> str:
-    """The model's name, and for a folder what tells its weights from those of an earlier training into it."""
-    files = sorted([*Path(model).glob("*.safetensors"), *Path(model).glob("generation_config.json")])
-    return " ".join([model, *(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)])
 
 
 def _print(found: Ablation) -> None:

@@ -38,7 +38,10 @@ def caption(
         Path | None, typer.Option("--output", "-o", help="A .jsonl, .csv or .parquet file; else the screen.")
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, a model id of the Hub, or 'starter'.")
+        str,
+        typer.Option(
+            "--model", "-m", help="A folder, a model id of the Hub, 'starter', hf:MODEL or openai:MODEL@URL."
+        ),
     ] = "starter",
     decoding: Annotated[
         str | None,
@@ -47,7 +50,8 @@ def caption(
     num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; by default the decoding's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest caption, in tokens.")] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="What every caption begins with; by default the model's own prompt.")
+        str | None,
+        typer.Option(help="What captions begin with, or what another captioner is asked. Default: the model's own."),
     ] = None,
     prompt_template: Annotated[
         str | None, typer.Option(help="A prompt per image, from the columns of a table ('a photo of {name}, ').")

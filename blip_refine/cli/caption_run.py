@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..caption_files import CaptionFile, check_output, check_writable, has_captions, read_captions
 from ..caption_prompts import PromptTemplate
+from ..captioners.spec import NO_CAPTION
 from ..data.image_files import as_text
-from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
+from ..errors import CaptionerUnansweredError, ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..inputs import ImageSource
 from ..jsonlines import write_jsonl
 from ..records import Caption
@@ -30,7 +32,7 @@ from .output import output as sink
 from .refine_options import make_refiner
 
 if TYPE_CHECKING:
-    from ..pipeline import CaptionedImage, CaptionPipeline
+    from ..caption_stream import CaptionedImage, CaptionStream
 
 
 def read_list(path: Path) -> list[str]:
@@ -79,6 +81,8 @@ class CaptionRun:
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.refinement = RefineCounts()
+        self.tokens: list[int] = []
+        self.costs: list[float] = []
         self.first_failure: str | None = None
         self.for_review: list[Caption] = []
         self.stopped = False
@@ -126,7 +130,7 @@ class CaptionRun:
         self, model: str, *, decoding: str | None, changes: dict[str, Any], prompt: str | None, **options: Any
     ) -> None:
         """Load the captioner."""
-        from ..pipeline import CaptionPipeline
+        from ..captioners.spec import is_other, load_captioner_stream
         from .data_options import check_decoding
         from .libraries import quieten_libraries
 
@@ -138,12 +142,13 @@ class CaptionRun:
         if self.copies.folder is not None:
             check_writable(self.copies.folder / "photo")
         quieten_libraries()
-        check_decoding(model, decoding, prompt=prompt, **changes)
+        if not is_other(model):
+            check_decoding(model, decoding, prompt=prompt, **changes)
         sink.note(f"Loading {model} ...")
         refiner = make_refiner(options.pop("refiner", None), options.pop("refiner_options", {}))
         if refiner is not None:
             refiner.check()
-        self.pipeline: CaptionPipeline = CaptionPipeline.from_pretrained(
+        self.pipeline: CaptionStream = load_captioner_stream(
             model,
             decoding=decoding,
             changes=changes,
@@ -212,6 +217,10 @@ class CaptionRun:
 
     def _row(self, one: CaptionedImage) -> dict[str, Any]:
         caption = one.caption
+        if caption.tokens is not None:
+            self.tokens.append(caption.tokens)
+        if caption.cost is not None:
+            self.costs.append(caption.cost)
         if caption.text:
             caption = replace(caption, text=f"{self.prefix}{caption.text}{self.suffix}")
         if caption.error is not None:
@@ -269,6 +278,11 @@ class CaptionRun:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _spent(self) -> dict[str, Any]:
+        """Tokens and dollars of this run's drafts, if they were counted."""
+        spent: dict[str, Any] = {"tokens": sum(self.tokens)} if self.tokens else {}
+        return {**spent, "cost": math.fsum(self.costs)} if self.costs else spent
+
     def _reviewable(self, file: CaptionFile | None) -> Iterator[Caption]:
         """All captions of these settings, those of earlier runs that this one went on from among them."""
         if file is None:
@@ -301,6 +315,9 @@ class CaptionRun:
         if self.refinement.asked:
             text = f"Refiner: {describe_counts(self.refinement.to_dict())}."
             (sink.line if self.output is not None else sink.note)(text)
+        spent = self._spent()
+        if spent:
+            (sink.line if self.output is not None else sink.note)(f"Captioner: {describe_spent(spent)}.")
         if refused := self.pipeline.breaker.summary():
             sink.warning(refused)
         if self.output is not None:
@@ -311,6 +328,7 @@ class CaptionRun:
                 **{name.replace(" ", "_"): count for name, count in self.counts.items()},
                 "failures": dict(self.reasons),
                 **({"refinement": self.refinement.to_dict()} if self.refinement.asked else {}),
+                "captioner": {**self.pipeline.describe(), **spent},
                 "images_per_second": round(rate, 3),
                 "stopped": self.stopped,
                 **({} if self.output is not None else {"captions": self.shown}),
@@ -322,7 +340,17 @@ class CaptionRun:
         if self.pipeline.refiner is not None:
             self.refinement.require_answers(self.pipeline.refiner.name, "the captions are unrefined drafts")
         if self.counts["failed"] and not captioned and not self.counts["done before"]:
+            if any(reason.startswith(NO_CAPTION.strip()) for reason in self.reasons):
+                raise CaptionerUnansweredError(
+                    f"{self.pipeline.name} captioned none of the {self.counts['failed']} images: {self.first_failure}"
+                )
             raise DataError(f"None of the {self.counts['failed']} images could be captioned: {self.first_failure}")
+
+
+def describe_spent(spent: Mapping[str, Any]) -> str:
+    """Tokens and dollars in words: "1200 tokens, $0.0012"."""
+    parts = [f"{spent['tokens']} tokens"] if "tokens" in spent else []
+    return ", ".join([*parts, *([f"${spent['cost']:.4f}"] if "cost" in spent else [])])
 
 
 def _problem(source: ImageSource) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,10 @@ def compare(
     ],
     systems: Annotated[
         list[str],
-        typer.Argument(help="NAME=SYSTEM, the baseline first: a predictions file, a model, or 'model > refiner'."),
+        typer.Argument(
+            help="NAME=SYSTEM, the baseline first: a predictions file, a model, hf:MODEL, openai:MODEL@URL, or "
+            "'model > refiner'."
+        ),
     ],
     data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
     split: Annotated[str, typer.Option(help="Of the dataset: train, validation or test.")] = "test",
@@ -135,10 +139,20 @@ def print_comparison(found: SystemComparison) -> None:
         _print_extremes(found)
     for metric, reason in found.scores[found.systems[-1]].unavailable.items():
         output.line(f"{metric} was not computed: {reason}")
+    print_captioners(found.captioners)
     for name, counts in found.refinement.items():
         output.line(f"{name}, refined: {describe_counts(counts)}.")
     for image_id, reason in found.skipped.items():
         output.warning(f"{image_id} counts for no system: {reason}")
+
+
+def print_captioners(captioners: Mapping[str, Mapping[str, Any]]) -> None:
+    """A table of who captioned, and what it took per image."""
+    from ..evaluation.captioner_facts import CAPTIONER_COLUMNS, captioner_row
+
+    if captioners:
+        rows = [captioner_row(name, facts) for name, facts in captioners.items()]
+        output.table(CAPTIONER_COLUMNS, rows, title="Captioners (seconds, tokens and dollars per image)")
 
 
 def _print_extremes(found: SystemComparison) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +29,10 @@ def rate(
         list[str] | None, typer.Option(help="With --summary: a rater to leave out; repeatable.")
     ] = None,
     systems: Annotated[str | None, typer.Option(help="Which systems, separated by commas; all by default.")] = None,
+    captioner: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=CAPTIONER (hf:MODEL, openai:MODEL@URL, ...): caption and rate it too; repeatable."),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images, drawn at random.")] = 100,
     per_image: Annotated[int, typer.Option(min=1, help="By how many raters each image is rated.")] = 3,
     check_every: Annotated[int, typer.Option(min=0, help="An attention check after so many images; 0: none.")] = 10,
@@ -43,6 +48,12 @@ def rate(
     from ..evaluation.human import RatingStudy
 
     path = database or run / "ratings.sqlite"
+    if captioner and (summary or path.is_file()):
+        raise ConfigurationError(
+            f"--captioner adds a system to a new study, and {path} is one already: give another --database."
+            if path.is_file()
+            else "--captioner adds a system to a new study, and --summary reads one: leave it out."
+        )
     if summary:
         _summarize(run, RatingStudy(path), exclude or [])
         return
@@ -55,7 +66,7 @@ def rate(
         study = RatingStudy(path)
         output.note(f"Going on with {path}: its images, systems and numbers stay as they are.")
     else:
-        study = _begin(run, path, systems, images, per_image, check_every, seed)
+        study = _begin(run, path, systems, images, per_image, check_every, seed, captioner or [])
     if tokens and not names and not study.has_tokens():
         raise ConfigurationError(
             f"On {host} only raters with a link of their own get in: name them with --raters A,B."
@@ -76,7 +87,14 @@ def rate(
 
 
 def _begin(
-    run: Path, path: Path, systems: str | None, images: int, per_image: int, check_every: int, seed: int
+    run: Path,
+    path: Path,
+    systems: str | None,
+    images: int,
+    per_image: int,
+    check_every: int,
+    seed: int,
+    captioners: Sequence[str] = (),
 ) -> RatingStudy:
     import random
 
@@ -101,8 +119,48 @@ def _begin(
         }
         for one in drawn
     ]
+    if captioners:
+        from ..evaluation.evaluator import parse_systems
+
+        rows = _add_captioners(rows, captioners)
+        wanted = [*wanted, *parse_systems(captioners)]
     output.note(f"A new study of {len(rows)} images and {len(wanted)} systems in {path}.")
     return RatingStudy.create(path, rows, ratings_per_image=per_image, check_every=check_every, seed=seed)
+
+
+def _add_captioners(rows: list[dict[str, Any]], captioners: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a study with captions of further captioners, made now. Images that one of them fails on are left
+    out, and named."""
+    from ..errors import CaptionerUnansweredError, ConfigurationError
+    from ..evaluation.evaluator import NamedSystem, captions_of, is_file_of_predictions, parse_systems
+    from ..records import CaptionRecord
+    from .libraries import quieten_libraries
+
+    quieten_libraries()
+    named = parse_systems(captioners)
+    taken = sorted(set(named) & set(rows[0]["systems"]))
+    if taken:
+        raise ConfigurationError(f"The run has a system {taken[0]!r} already: give --captioner another name.")
+    files = [spec for spec in named.values() if is_file_of_predictions(spec)]
+    if files:
+        raise ConfigurationError(f"--captioner takes captioners, and {files[0]!r} is a file of captions.")
+    loaded = {name: NamedSystem(spec) for name, spec in named.items()}
+    records = [CaptionRecord(row["image"], (), row["image_id"]) for row in rows]
+    for name, system in loaded.items():
+        output.note(f"Captioning {len(records)} images with {system.model} ...")
+        captions = captions_of(system, records)
+        failed = {image_id: one.error for image_id, one in captions.items() if one.error is not None}
+        for image_id, reason in failed.items():
+            output.warning(f"{image_id} is left out: {reason}")
+        rows = [
+            {**row, "systems": {**row["systems"], name: captions[row["image_id"]].text}}
+            for row in rows
+            if row["image_id"] not in failed
+        ]
+        if not rows:
+            raise CaptionerUnansweredError(f"{system.model} captioned none of the images: there is nothing to rate.")
+        records = [record for record in records if record.image_id not in failed]
+    return rows
 
 
 def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:

@@ -112,9 +112,11 @@ def train(
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
+    from ..models.other_names import refuse_other_captioner
 
     if not own["dataset"]:
         raise ConfigurationError("What shall it be trained on? For example: --dataset flickr8k --data-dir photos/")
+    refuse_other_captioner(str(own["model"] or ""))
     if own["output"]:
         args.output_dir = own["output"]
     args.disable_tqdm = True

@@ -33,7 +33,7 @@ from .ablation_cells import (
     make_cell,
     make_drafts,
 )
-from .compare import HEADLINE_METRICS, SystemComparison
+from .compare import HEADLINE_METRICS, SystemComparison, require_captions
 from .evaluator import Captioner, write_results
 from .significance import compare_scores
 
@@ -47,7 +47,7 @@ class CellResult:
         scores (`dict[str, float]`): Corpus scores.
         intervals (`dict[str, tuple[float, float]]`): Their 95 % bootstrap intervals.
         seconds (`float`): Seconds an image: captioning, and refining where there is a refiner.
-        tokens (`float`): Tokens that language models read and wrote, an image.
+        tokens (`float`): Tokens that refiners and captioners of other families read and wrote, per image.
         cost (`float`, *optional*): US dollars an image; `None` where prices are not known.
         changed (`float`): Share of drafts that the refiner changed.
         unanswered (`int`, defaults to 0): Questions that a model did not answer (its server was down, ...): there
@@ -205,6 +205,7 @@ def run_ablation(
                 on_cell(cell)
             if cell.decoding not in drafts:
                 drafts[cell.decoding] = make_drafts(captioners, cell.decoding, records, folder, batch_size)
+                require_captions(cell.name, drafts[cell.decoding].captions.values())
             made[cell] = make_cell(
                 cell,
                 drafts[cell.decoding],

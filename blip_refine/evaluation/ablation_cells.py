@@ -69,10 +69,23 @@ def has_prompt(refiner: str) -> bool:
 
 @dataclass(frozen=True)
 class Drafts:
-    """The drafts of one way of decoding, and the seconds that one took."""
+    """The drafts of one way of decoding, and per image the seconds, tokens and US dollars that they took."""
 
     captions: dict[str, Caption]
     seconds: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that the captioner read and wrote per image; 0 if it does not count them."""
+        return sum(one.tokens or 0 for one in self.captions.values()) / max(len(self.captions), 1)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars per image: 0 for a captioner that runs here, `None` if a server's prices are not known."""
+        # A server counts tokens and gives no confidence; what runs here gives one.
+        if any(one.tokens and one.cost is None and one.confidence is None for one in self.captions.values()):
+            return None
+        return math.fsum(one.cost or 0.0 for one in self.captions.values()) / max(len(self.captions), 1)
 
 
 @dataclass(frozen=True)
@@ -202,7 +215,7 @@ def make_cell(
         RefinerError: The refiner's model answered nothing at all.
     """
     if cell.refiner == NO_REFINER:
-        return MadeCell(drafts.captions, drafts.seconds, 0.0, 0.0, 0.0)
+        return MadeCell(drafts.captions, drafts.seconds, drafts.tokens, drafts.cost, 0.0)
     # What the pipeline asks its refiner, so that what is measured here is what runs there.
     requests = [
         request for record in records if (request := refine_request(drafts.captions[record.image_id], record.image))
@@ -242,12 +255,13 @@ def make_cell(
     from_cache = bool(answers) and len(cache) - fresh_before < len(answers)
     seconds = sum(known) if from_cache and len(known) == len(answers) else elapsed
     costs = [answer.cost for answer in answers]
+    paid = None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
     number = max(len(records), 1)
     made = MadeCell(
         captions=_with_texts(drafts, captions),
         seconds=drafts.seconds + seconds / number,
-        tokens=sum(answer.tokens for answer in answers) / number,
-        cost=None if any(cost is None for cost in costs) else sum(costs) / number,
+        tokens=drafts.tokens + sum(answer.tokens for answer in answers) / number,
+        cost=None if paid is None or drafts.cost is None else drafts.cost + paid / number,
         changed=sum(text != drafts.captions[image_id].text for image_id, text in captions.items()) / number,
         unanswered=ledger.unanswered,
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ConfigurationError, MetricError
+from ..captioners.spec import NO_CAPTION
+from ..errors import CaptionerUnansweredError, ConfigurationError, MetricError
 from ..metrics.matching import match_file_names
 from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..metrics.validation import check_references
@@ -16,6 +17,7 @@ from ..refine.counts import count_outcomes
 from ..refine.options import share_options
 from .evaluator import (
     NamedSystem,
+    PipelineSystem,
     System,
     captions_of,
     is_file_of_predictions,
@@ -45,6 +47,7 @@ class SystemComparison:
             alone; empty where images have one reference anyway.
         skipped (`dict[str, str]`): Images that a system could not read, with the reason; they count for no system.
         refinement (`dict[str, dict]`): For each system with a refiner, what became of its drafts ([`RefineCounts`]).
+        captioners (`dict[str, dict]`): For each system that captioned here, how ([`PipelineSystem.facts`]).
     """
 
     scores: dict[str, CaptionScores]
@@ -54,6 +57,7 @@ class SystemComparison:
     single_reference: dict[str, CaptionScores] = field(default_factory=dict, repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     refinement: dict[str, dict[str, Any]] = field(default_factory=dict)
+    captioners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -123,6 +127,8 @@ class SystemComparison:
                 systems[name]["single_reference"] = self.single_reference[name].to_dict()
             if name in self.refinement:
                 systems[name]["refinement"] = self.refinement[name]
+            if name in self.captioners:
+                systems[name]["captioner"] = self.captioners[name]
         value = {**self.scores[self.systems[-1]].to_dict(), "images": len(self.references), "systems": systems}
         if self.tests:
             value["comparisons"] = [test.to_dict() for test in self.tests]
@@ -150,8 +156,9 @@ def compare_systems(
 
     Args:
         systems (`Mapping[str, System]`): Name to system, the baseline first: a file of predictions, a model (a
-            folder, a Hub id or "starter"; `"model > refiner"` for refined captions), captions by image id, or
-            anything that is called with a list of images and answers with a list of captions.
+            folder, a Hub id, "starter", `"hf:MODEL"` or `"openai:MODEL@URL"`; `"model > refiner"` for refined
+            captions), captions by image id, or anything that is called with a list of images and answers with a list
+            of captions.
         references (`str`, `os.PathLike`, `Mapping` or `Iterable[CaptionRecord]`): What people wrote: a JSON Lines file
             with `image_id` and `captions`, the same in memory, or a dataset. Models need a dataset: it has the images.
         metrics (`Sequence[str]`, *optional*): By default all of COCO's that can be computed.
@@ -208,8 +215,14 @@ def compare_systems(
             for name, system in systems.items()
         }
     captions: dict[str, dict[str, Caption]] = {}
+    captioners: dict[str, dict[str, Any]] = {}
     for name, system in systems.items():
+        if isinstance(system, NamedSystem):
+            system = system.load()
         said = captions_of(system, records, batch_size=batch_size)
+        if isinstance(system, PipelineSystem):
+            require_captions(name, said.values())
+            captioners[name] = system.facts(said.values())
         count_outcomes(said.values()).require_answers(f"The refiner of {name!r}", "nothing was scored")
         captions[name] = match_file_names(said, known)
     if common_only:
@@ -248,10 +261,26 @@ def compare_systems(
         tests = compare_scores(scores, pairs=pairs, resamples=resamples, trials=trials, seed=seed)
     counts = {name: count_outcomes(held.values()) for name, held in captions.items()}
     refinement = {name: one.to_dict() for name, one in counts.items() if one.asked}
-    comparison = SystemComparison(scores, tests, captions, known, single, skipped, refinement)
+    comparison = SystemComparison(scores, tests, captions, known, single, skipped, refinement, captioners)
     if output_dir is not None:
         write_results(output_dir, comparison.to_dict(), comparison.rows(), records or (), gains=comparison.gains())
     return comparison
+
+
+def require_captions(name: str, captions: Iterable[Caption]) -> None:
+    """Refuse a captioner of which every caption failed for a reason that does not lie in the images.
+
+    Raises:
+        CaptionerUnansweredError: It gave no caption at all.
+    """
+    held = list(captions)
+    failed = [one.error for one in held if one.error is not None]
+    if failed and len(failed) == len(held) and any(text.startswith(NO_CAPTION) for text in failed):
+        reason = next(text for text in failed if text.startswith(NO_CAPTION))
+        raise CaptionerUnansweredError(
+            f"The captioner of {name!r} gave none of the {len(held)} captions ({reason.rstrip('.')}): nothing was "
+            "scored."
+        )
 
 
 def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:

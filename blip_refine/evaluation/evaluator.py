@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 from ..caption_prompts import for_scoring
+from ..captioners.spec import CaptionerSpec, is_other, load_captioner_stream, split_refiner
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
 from ..records import OUTCOMES, Caption, CaptionRecord, ImageInput, SceneObject
@@ -16,14 +19,14 @@ from ..refine.base import load_refiner
 from .error_analysis import Judged, analyse_errors, background_of, people_judged
 
 if TYPE_CHECKING:
-    from ..pipeline import CaptionPipeline
+    from ..caption_stream import CaptionStream
 
 Captioner = Callable[[Sequence[ImageInput]], Sequence["Caption | str"]]
 """Anything that is called with images and answers with their captions, in the same order."""
 
 System = Union[str, os.PathLike, Mapping[str, "Caption | str"], Captioner, "NamedSystem"]
-"""What can be scored: a file of predictions; a model (folder, Hub id, "starter"), with `> refiner` behind it where its
-captions are to be refined; captions by image id; or a captioner."""
+"""What can be scored: a file of predictions; a model (folder, Hub id, "starter", `hf:MODEL`, `openai:MODEL@URL`), with
+`> refiner` behind it if its captions are to be refined; captions by image id; or a captioner."""
 
 KEPT_PIXELS = 640
 """Longest side, in pixels, of the pictures kept beside the results: enough for any screen, without photo metadata."""
@@ -120,6 +123,9 @@ def captions_of(
     if isinstance(system, NamedSystem):
         system = system.load()
     captions: dict[str, Caption] = {}
+    if isinstance(system, PipelineSystem):
+        # A server is asked as many questions at once as it was told to take.
+        batch_size = max(batch_size, system.pipeline.batch_size)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         # Ours is given the records, whose prompts and columns it may need.
@@ -147,7 +153,10 @@ def parse_systems(texts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         name, sign, system = text.partition("=")
-        name, system = (name.strip(), system.strip()) if sign else (Path(text).stem, text)
+        if is_other(text):  # its options have an "="
+            name, system = CaptionerSpec.parse(split_refiner(text)[0]).model.rpartition("/")[2], text.strip()
+        else:
+            name, system = (name.strip(), system.strip()) if sign else (Path(text).stem, text)
         if not name or not system:
             raise ConfigurationError(f"{text!r} is no system; write NAME=SYSTEM, for example after=runs/demo.")
         if name in found:
@@ -157,53 +166,90 @@ def parse_systems(texts: Sequence[str]) -> dict[str, str]:
 
 
 class PipelineSystem:
-    """A pipeline as a system: called with images like any other, and asked with records here.
+    """A captioner as a system: called with images like any other, and asked with records here.
 
     Args:
-        pipeline ([`CaptionPipeline`]): What captions.
+        pipeline ([`CaptionStream`]): What captions: a [`CaptionPipeline`], or a captioner of another kind.
     """
 
-    def __init__(self, pipeline: CaptionPipeline):
+    def __init__(self, pipeline: CaptionStream):
         self.pipeline = pipeline
+        self.seconds, self.images = 0.0, 0
 
     def __call__(self, images: Sequence[ImageInput]) -> list[Caption]:
-        return list(self.pipeline.stream(images))
+        return self._timed(images)
 
     def caption(self, records: Sequence[CaptionRecord]) -> list[Caption]:
         """The captions of records, which may bring prompts of their own."""
-        return list(self.pipeline.stream(records))
+        return self._timed(records)
+
+    def _timed(self, images: Sequence[Any]) -> list[Caption]:
+        began = time.perf_counter()
+        captions = list(self.pipeline.stream(images))
+        self.seconds += time.perf_counter() - began
+        self.images += len(captions)
+        return captions
+
+    def facts(self, captions: Iterable[Caption]) -> dict[str, Any]:
+        """What results say of how captions were made.
+
+        Args:
+            captions (`Iterable[Caption]`): All that this system said.
+
+        Returns:
+            `dict`: What the captioner says of itself (`model`, `revision`, `prompt`, `decoding`, ...), `seconds` per
+            image, its refiner's included, and if they are known `tokens` and `cost` (US dollars) per image.
+        """
+        facts: dict[str, Any] = dict(self.pipeline.describe())
+        facts["seconds"] = self.seconds / max(self.images, 1)
+        held = list(captions)
+        for name in ("tokens", "cost"):
+            known = [value for one in held if (value := getattr(one, name)) is not None]
+            if known:
+                facts[name] = math.fsum(known) / len(held)
+        return facts
 
 
 def refiner_of(system: System) -> str | None:
     """The name of the refiner of a system that is given as text ("runs/demo > rules"); `None` without one."""
     if not isinstance(system, str) or is_file_of_predictions(system):
         return None
-    return system.partition(">")[2].strip() or None
+    return split_refiner(system)[1] or None
 
 
 class NamedSystem:
-    """A captioner by its name, with a refiner that has been found to answer.
+    """A captioner by its name, found to exist, with a refiner that has been found to answer.
 
     Args:
-        spec (`str`): A folder, a Hub id or "starter", alone or with a refiner behind `>` ("runs/demo > rules").
+        spec (`str`): A folder, a Hub id, "starter", `hf:MODEL` or `openai:MODEL@URL`, alone or with a refiner behind
+            `>` ("runs/demo > rules").
         refiner_options (`Mapping[str, Any]`, *optional*): Those of [`load_refiner`].
 
     Raises:
-        ConfigurationError, ModelError: There is no such refiner.
+        ConfigurationError, ModelError: There is no such refiner or captioner, or the captioner's server does not
+            answer.
         RefinerUnansweredError: The refiner's server does not answer.
     """
 
     def __init__(self, spec: str, refiner_options: Mapping[str, Any] | None = None):
-        self.model, _, refiner = (part.strip() for part in spec.partition(">"))
+        self.model, refiner = split_refiner(spec)
+        other = CaptionerSpec.parse(self.model) if is_other(self.model) else None
         self.refiner = load_refiner(refiner, **(refiner_options or {})) if refiner else None
         if self.refiner is not None:
             self.refiner.check()
+        self._loaded: PipelineSystem | None = None
+        if other is not None and other.kind == "openai":
+            self._loaded = self.load()  # asks the server one question
+        elif other is not None:
+            from ..models.other_captioners import read_family
+
+            read_family(other.model, other.options.get("revision"))
 
     def load(self) -> PipelineSystem:
         """Load the captioner."""
-        from ..pipeline import CaptionPipeline
-
-        return PipelineSystem(CaptionPipeline.from_pretrained(self.model, refiner=self.refiner))
+        if self._loaded is not None:
+            return self._loaded
+        return PipelineSystem(load_captioner_stream(self.model, refiner=self.refiner))
 
 
 def is_file_of_predictions(system: System) -> TypeGuard[str | os.PathLike]:

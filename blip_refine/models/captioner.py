@@ -22,6 +22,7 @@ from .families import FAMILIES
 from .families import base_model as base_model
 from .freezing import freeze_vision_encoder as freeze_vision_encoder
 from .hub_files import hub_has
+from .other_names import refuse_other_captioner
 from .pickled_weights import with_safetensors
 from .saved_defaults import load_defaults, read_defaults
 from .stock_check import difference_from_stock
@@ -78,6 +79,7 @@ def load_captioner(
         ConfigurationError: `image_size` is not a multiple of the patch size, or LoRA found nothing to attach to.
         MissingExtraError: Quantisation was asked for, and bitsandbytes is not installed.
     """
+    refuse_other_captioner(name_or_path)
     place = resolve_checkpoint(name_or_path)
     hub = {"revision": revision, "token": token}
     place = _adapter_from_hub(place, hub) or place

@@ -47,3 +47,14 @@ def resolve_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
     if dtype not in DTYPES:
         raise ConfigurationError(f"There is no precision {dtype!r}; there are: auto, {', '.join(DTYPES)}.")
     return DTYPES[dtype]
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """A device, once something has been put on it: before a model is loaded for nothing."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise ConfigurationError(f"The device {str(name)!r} cannot be used here: {reason}.") from error

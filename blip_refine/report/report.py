@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from .. import __version__
+from ..evaluation.captioner_facts import CAPTIONER_COLUMNS, captioner_row
 from ..jsonlines import atomic_write
 from ..refine.counts import describe_counts, measured_over
 from .charts import number
@@ -110,6 +111,8 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         unavailable={metric: reason for system in run.systems for metric, reason in system.unavailable.items()},
         refinement=[(one.name, describe_counts(one.refinement)) for one in run.systems if one.refinement],
         measured_over={one.name: over for one in run.systems if (over := measured_over(one.refinement))},
+        captioners=[captioner_row(one.name, one.captioner) for one in run.systems if one.captioner],
+        captioner_columns=CAPTIONER_COLUMNS,
         signatures=sorted({system.signature for system in run.systems if system.signature}),
         cards=cards,
         faults=faults,
