@@ -107,7 +107,7 @@ def download_file(
     """
     limits, progress, note = limits or FileLimits(), progress or _ignore, note or _ignore
     if path.is_file():
-        received = _hash(path)
+        received = checksums(path)
         if not (wrong := _wrong(received, md5, sha256)):
             progress(received.bytes)
             return received
@@ -117,7 +117,7 @@ def download_file(
     part, state = part_of(path), _state_of(path)
     for attempt in (1, 2):
         resumed = _fill(url, path, limits, progress, note)
-        received = _hash(part)
+        received = checksums(part)
         wrong = _wrong(received, md5, sha256)
         if not wrong:
             os.replace(part, path)
@@ -274,7 +274,8 @@ def _read_state(state: Path, url: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("url") == url else None
 
 
-def _hash(path: Path) -> Received:
+def checksums(path: Path) -> Received:
+    """Size and checksums of a file."""
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
