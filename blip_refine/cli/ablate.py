@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def ablate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
+    spice_images: SpiceImages = None,
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
@@ -45,6 +47,7 @@ def ablate(
     from .libraries import quieten_libraries
     from .refine_options import parse_prices
 
+    names = split_metrics(metrics, spice_images)
     decodings, refiners = decoding or ["accurate"], list(dict.fromkeys(["none", *(refiner or [])]))
     cells = make_grid(decodings, refiners, prompt or (), guards or ())
     given = {"base_url": base_url, "api_key_env": api_key_env, "prices": parse_prices(prices)}
@@ -62,7 +65,8 @@ def ablate(
         data.records,
         cells,
         folder,
-        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        metrics=names,
+        spice_images=spice_images,
         resamples=resamples,
         seed=seed,
         batch_size=batch_size,

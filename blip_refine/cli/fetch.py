@@ -141,7 +141,11 @@ def next_command(source: str, fetched: Fetched) -> str | None:
             return f"blip-refine evaluate {model} {data} --split {'test' if tested else 'validation'}"
     if source == "nocaps":
         split, name = ("validation", "val") if "val" in parts else ("test", "test")
-        return f"blip-refine evaluate {model} {data} --split {split} --submission nocaps_{name}.json"
+        # The server scores whole splits alone.
+        whole = fetched.images and not fetched.failed and fetched.images in (4500, 10600, 15100)
+        return f"blip-refine evaluate {model} {data} --split {split}" + (
+            f" --submission nocaps_{name}.json" if whole else ""
+        )
     if source == "conceptual_captions" and "train" not in parts:
         return f"blip-refine evaluate {model} {data} --split validation"
     if source.startswith("flickr") and parts != {"images", "captions"}:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -44,6 +45,7 @@ def train(
         str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ... Default: none.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
+    spice_images: SpiceImages = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole checkpoint in the output folder.")
@@ -78,6 +80,7 @@ def train(
         "image_size": image_size,
         "refiner": refiner,
         "metrics": metrics,
+        "spice_images": spice_images,
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
@@ -101,6 +104,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    names = split_metrics(own["metrics"], own["spice_images"])
     earlier = None if resume or dry_run else find_earlier_run(args.output_dir)
     if earlier and not overwrite:
         raise ConfigurationError(
@@ -157,7 +161,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         tell_plan=True,
         image_size=own["image_size"],
         refiner=own["refiner"],
-        metrics=[name.strip() for name in own["metrics"].split(",")] if own["metrics"] else None,
+        metrics=names,
+        spice_images=own["spice_images"],
         resume_from_checkpoint=True if resume else None,
         narrator=output,
     )

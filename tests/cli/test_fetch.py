@@ -88,10 +88,11 @@ def test_the_plan_downloads_nothing(server, capsys):
     assert "Creative Commons Attribution 4.0" in printed.out and not server.requests
 
 
-def test_nocaps_says_how_to_make_a_submission(server, tmp_path, capsys):
+def test_some_images_of_nocaps(server, tmp_path, capsys):
     printed = run(capsys, "nocaps", "-o", str(tmp_path), "--accept-license", "--images", "2")
     assert "2 images are here" in printed.out
-    assert "--dataset nocaps" in printed.out and "--split validation --submission nocaps_val.json" in printed.out
+    assert "--dataset nocaps" in printed.out and "--split validation" in printed.out
+    assert "--submission" not in printed.out, "the server takes all of a split alone"
 
 
 def test_spice_is_found_where_fetch_puts_it(server, tmp_path, capsys, monkeypatch):
@@ -167,6 +168,7 @@ def test_killed_while_downloading_and_while_unpacking_it_goes_on(tmp_path, monke
         ("coco", ["annotations2017", "val2017"], "--split validation"),
         ("coco", ["train2014"], None),
         ("nocaps", ["test"], "--split test --submission nocaps_test.json"),
+        ("nocaps", ["test", "val"], "--split validation --submission nocaps_val.json"),
         ("conceptual_captions", ["validation"], "--split validation"),
         ("conceptual_captions", ["train", "validation"], "train"),
         ("flickr8k", ["images"], None),
@@ -175,7 +177,7 @@ def test_killed_while_downloading_and_while_unpacking_it_goes_on(tmp_path, monke
     ],
 )
 def test_the_next_command_fits_what_is_here(source, parts, wanted):
-    command = next_command(source, Fetched(Path("a folder"), parts))
+    command = next_command(source, Fetched(Path("a folder"), parts, images=10600))
     assert (command is None) == (wanted is None)
     if command is not None:
         assert wanted in command and (not source or "--data-dir 'a folder'" in command)
