@@ -47,13 +47,13 @@ def test_each_image_is_there_exactly_once_or_nothing_is_written(tmp_path, captio
             "captions_val2014_blip_results.json",
             ["1"],
             "coco",
-            "must have all 40504 images of val2014, and there are 1",
+            "must have all 40504 images of val2014",
         ),
         (
             "captions_test2014_blip_results.json",
             ["1"],
             "coco",
-            "must have all 40775 images of test2014.*form=test2014",
+            "all 40775 images of test2014.*form=test2014",
         ),
         ("val.json", ["1"], "nocaps", "scores all 4500 images of val or all 10600 of test, and there are 1"),
     ],
@@ -68,9 +68,7 @@ def test_the_official_name_with_all_images(tmp_path, monkeypatch):
     assert submission_ids(tmp_path / "captions_val2014_blip_results.json", ["3", "1", "2"]) == {"3": 3, "1": 1, "2": 2}
 
 
-@pytest.mark.parametrize(
-    ("number", "message"), [(5, "without SPICE among the metrics"), ("few", "at least one image")]
-)
+@pytest.mark.parametrize(("number", "message"), [(5, "without SPICE among"), ("few", "at least one image")])
 def test_a_number_of_images_for_spice_that_cannot_act_is_refused(number, message):
     metrics = ["Bleu_1"] if number == 5 else ["SPICE"]
     with pytest.raises(ConfigurationError, match=message):
