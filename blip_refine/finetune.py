@@ -16,6 +16,7 @@ from .errors import ConfigurationError, RefinerUnansweredError
 from .evaluation.run_facts import RunFacts
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
+from .metrics.families import check_spice_images, metric_names
 from .models.adapters import merge_adapter
 from .models.captioner import count_parameters, load_captioner
 from .models.decoding import DecodingOptions
@@ -76,6 +77,7 @@ def finetune(
     image_size: int | None = None,
     refiner: RefinerLike | None = None,
     metrics: Sequence[str] | None = None,
+    spice_images: int | None = None,
     resume_from_checkpoint: str | bool | None = None,
     narrator: Narrator | None = None,
     tell_plan: bool = False,
@@ -93,6 +95,7 @@ def finetune(
         merge (`bool`, defaults to `False`): Write the weights with the adapter added in as well, into `merged/`.
         refiner ([`Refiner`], `str` or callable, *optional*): Adds the system "refined".
         metrics (`Sequence[str]`, *optional*): Of the final scores; all of [`score_captions`] by default.
+        spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
         resume_from_checkpoint (`str` or `bool`, *optional*): As in `Trainer.train`.
         narrator ([`Narrator`], *optional*): Who is told what goes on.
         tell_plan (`bool`, defaults to `False`): Tell what is trained, on what, and in how much memory.
@@ -109,6 +112,7 @@ def finetune(
     narrator = narrator or Silent()
     folder = Path(args.output_dir or "captioner")
     # Refuses now what would be refused after the first scores.
+    check_spice_images(metric_names(metrics), spice_images)
     checkpoint, _ = find_checkpoint(folder, resume_from_checkpoint)
     begun = None if checkpoint is None else read_defaults(checkpoint)
     if begun is not None and args.prompt is None and args.prompt_template is None:
@@ -147,7 +151,7 @@ def finetune(
     if test is not None:
         narrator.heading("Before training")
         drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
-        systems["before"] = score(test, drafts, metrics, contaminated)
+        systems["before"] = score(test, drafts, metrics, contaminated, spice_images)
         narrator.note(summarise(systems["before"]))
 
     narrator.heading("Training")
@@ -170,7 +174,7 @@ def finetune(
         narrator.heading("After training")
         needed = 1 if fixer is None else fixer.needs_candidates
         drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator, needed)
-        systems["after"] = score(test, drafts, metrics, contaminated)
+        systems["after"] = score(test, drafts, metrics, contaminated, spice_images)
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
@@ -182,7 +186,7 @@ def finetune(
             except RefinerUnansweredError as error:
                 unanswered = error
             else:
-                evaluation = score(test, refined, metrics, contaminated)
+                evaluation = score(test, refined, metrics, contaminated, spice_images)
                 systems["refined"] = replace(evaluation, refinement=counts.to_dict())
                 narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
@@ -295,14 +299,20 @@ def refine_with_progress(
     return refined
 
 
-def score(dataset: BlipCaptionDataset, captions: Sequence[Caption], metrics, contaminated: bool) -> Evaluation:
+def score(
+    dataset: BlipCaptionDataset,
+    captions: Sequence[Caption],
+    metrics,
+    contaminated: bool,
+    spice_images: int | None = None,
+) -> Evaluation:
     """Scores of the captions of a dataset, without their prompts, over the images that could be decoded."""
     images = [
         CaptionedImage(record, for_scoring(caption).text, caption.confidence)
         for record, caption in zip(dataset.records, captions, strict=True)
         if caption.error is None
     ]
-    return evaluate_predictions(images, metrics=metrics, contaminated=contaminated)
+    return evaluate_predictions(images, metrics=metrics, contaminated=contaminated, spice_images=spice_images)
 
 
 def summarise(evaluation: Evaluation) -> str:

@@ -19,8 +19,10 @@ class Narrator(Protocol):
     def warning(self, text: str) -> None:
         """Something that the user should know."""
 
-    def progress(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[..., None]]:
-        """A progress bar: a context that yields `advance(n=1)`."""
+    def progress(
+        self, description: str, total: int | None = None, *, in_bytes: bool = False
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """A progress bar, which may count bytes: a context that yields `advance(n=1)`."""
 
 
 class Silent:
@@ -35,5 +37,7 @@ class Silent:
     def warning(self, text: str) -> None:
         pass
 
-    def progress(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[..., None]]:
+    def progress(
+        self, description: str, total: int | None = None, *, in_bytes: bool = False
+    ) -> AbstractContextManager[Callable[..., None]]:
         return nullcontext(lambda n=1: None)

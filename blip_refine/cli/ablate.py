@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
     ApiKeyEnv,
@@ -41,6 +42,7 @@ def ablate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
+    spice_images: SpiceImages = None,
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
@@ -63,31 +65,38 @@ def ablate(
     # --guards is a dimension of the grid here.
     options = refiner_options({**locals(), "guards": None})
     from ..evaluation.ablate import make_grid, run_ablation
-    from ..evaluation.ablated import AblatedCaptioner, default_decodings
+    from ..evaluation.ablated import SERVER_DECODING, AblatedCaptioner, default_decodings
+    from ..refine.base import kinds_of
     from ..report.report import write_report
     from .data_options import load_split
     from .libraries import quieten_libraries
 
     decodings = default_decodings(model, decoding)
     refiners = list(dict.fromkeys(["none", *(refiner or [])]))
+    names = split_metrics(metrics, spice_images)
     cells = make_grid(decodings, refiners, prompt or (), guards or ())
-    share_flags(refiners, options)
+    asked = options
+    if decodings == [SERVER_DECODING] and not any("openai" in kinds_of(one) for one in refiners):
+        # They are the captioner's server's, and no refiner's.
+        asked = {name: value for name, value in options.items() if name not in ("api_key_env", "prices")}
+    share_flags(refiners, asked)
     quieten_libraries()
     data = load_split(dataset, split, data_dir=data_dir, limit=images)
     assert data is not None
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
-    captioner = AblatedCaptioner(model, batch_size=batch_size, api_key_env=api_key_env, prices=parse_prices(prices))
+    captioner = AblatedCaptioner(model, batch_size=batch_size, api_key_env=api_key_env, prices=options.get("prices"))
     found = run_ablation(
         captioner,
         data.records,
         cells,
         folder,
-        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        metrics=names,
+        spice_images=spice_images,
         resamples=resamples,
         seed=seed,
         batch_size=batch_size,
-        refiner_options=options,
+        refiner_options=asked,
         captioner=captioner.identity,
         on_cell=lambda cell: output.note(f"  {cell.name}"),
     )

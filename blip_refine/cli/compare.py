@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
     ApiKeyEnv,
@@ -44,6 +45,7 @@ def compare(
     split: Annotated[str, typer.Option(help="Of the dataset: train, validation or test.")] = "test",
     images: Annotated[int | None, typer.Option(help="Only the first so many images of the dataset.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
+    spice_images: SpiceImages = None,
     folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write result files and report here.")] = None,
     pairs: Annotated[str, typer.Option(help="Test 'all' pairs, or each against the first ('baseline').")] = "all",
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
@@ -72,6 +74,7 @@ def compare(
 
     named = parse_systems(systems)
     share_flags([refiner_of(system) for system in named.values()], options)
+    names = split_metrics(metrics, spice_images)
     known: Any = references
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
         quieten_libraries()  # Loads transformers, which files alone need not.
@@ -80,7 +83,8 @@ def compare(
     found = compare_systems(
         named,
         known,
-        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        metrics=names,
+        spice_images=spice_images,
         pairs=pairs,
         resamples=resamples,
         seed=seed,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 
 if TYPE_CHECKING:
     from ..models.decoding import DecodingOptions
+    from ..records import CaptionRecord
 
 
 def evaluate(
@@ -41,6 +44,11 @@ def evaluate(
         int | None, typer.Option(help="Side of the pictures in pixels. Default: the model's.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
+    spice_images: SpiceImages = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="Write the captions for the evaluation server of COCO or nocaps to this .json file, too."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     allow_overlap: Annotated[bool, typer.Option(help="Score images that the model was trained on.")] = False,
 ) -> None:
@@ -50,12 +58,14 @@ def evaluate(
     from ..data.leakage import ensure_no_overlap
     from ..errors import ConfigurationError
     from ..evaluation.systems import CaptionedImage, evaluate_predictions, write_systems
+    from ..metrics.submission import write_submission
     from ..pipeline import CaptionPipeline
     from ..training.arguments import recipe_decoding
     from .data_options import check_decoding, load_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    names = split_metrics(metrics, spice_images)
     quieten_libraries()
 
     changes: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
@@ -71,6 +81,13 @@ def evaluate(
     assert data is not None
     if template is not None:
         check_template(template, data.records)
+    numbers = _submission_ids(submission, dataset, data.records)
+    unscored = not any(record.captions for record in data.records)
+    if unscored and (submission is None or names is not None or spice_images is not None):
+        raise ConfigurationError(
+            f"The {data.records[0].split or ''} images of {dataset} have no captions to score against. --submission "
+            "FILE.json alone writes what the evaluation server scores."
+        )
     trained_on = training_fingerprint(model)
     overlap = []
     if trained_on is not None:
@@ -94,8 +111,13 @@ def evaluate(
             else:
                 output.warning(f"{record.image_id}: {caption.error}")
             advance()
-    names = [name.strip() for name in metrics.split(",")] if metrics else None
-    evaluation = evaluate_predictions(found, metrics=names, contaminated=bool(overlap))
+    if submission is not None:
+        write_submission(submission, numbers, {image.record.image_id: image.caption for image in found})
+        output.line(f"Submission: {submission} ({len(numbers)} images)")
+    if unscored:
+        output.result({"submission": str(submission), "images": len(numbers)})
+        return
+    evaluation = evaluate_predictions(found, metrics=names, contaminated=bool(overlap), spice_images=spice_images)
     systems = {"model": evaluation}
     write_systems(folder, systems)
     print_scores(systems)
@@ -103,3 +125,12 @@ def evaluate(
     output.line(f"Captions: {folder / 'predictions.jsonl'}")
     output.next_command(f"blip-refine report {folder}")
     output.result({"folder": str(folder), **evaluation.row})
+
+
+def _submission_ids(path: Path | None, dataset: str, records: Sequence[CaptionRecord]) -> dict[str, int]:
+    """The numbers under which an evaluation server knows the images; empty without a submission."""
+    from ..metrics.submission import submission_ids
+
+    if path is None:
+        return {}
+    return submission_ids(path, [record.image_id for record in records], dataset)

@@ -21,6 +21,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "convert",
+    "fetch",
     "prepare",
     "train",
     "evaluate",

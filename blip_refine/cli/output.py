@@ -85,8 +85,8 @@ class Output:
         self.line(f"Next: {name} {rest}")
 
     @contextmanager
-    def progress(self, description: str, total: int | None = None):
-        """A progress bar on standard error. Yields `advance(n=1)`."""
+    def progress(self, description: str, total: int | None = None, *, in_bytes: bool = False):
+        """A progress bar on standard error, which may count bytes. Yields `advance(n=1)`."""
         if self.quiet or not sys.stderr.isatty():
             if not self.quiet:
                 self.note(f"{description} ...")
@@ -94,12 +94,14 @@ class Output:
             return
         from rich.progress import (
             BarColumn,
+            DownloadColumn,
             MofNCompleteColumn,
             Progress,
             ProgressColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
+            TransferSpeedColumn,
         )
         from rich.text import Text
 
@@ -113,8 +115,8 @@ class Output:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
-            RateColumn(),
+            DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn(),
+            TransferSpeedColumn() if in_bytes else RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )

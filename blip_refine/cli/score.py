@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def score(
     save_frequencies: Annotated[
         Path | None, typer.Option(help="Count the phrases of these references and write them to this file.")
     ] = None,
-    spice_images: Annotated[int | None, typer.Option(min=1, help="Score SPICE on so many images only.")] = None,
+    spice_images: SpiceImages = None,
     objects: Annotated[
         Path | None,
         typer.Option(help="What is truly in the pictures: JSON Lines with objects, or COCO's instances_*.json."),
@@ -47,6 +48,7 @@ def score(
     from ..metrics.coco_format import read_predictions, read_references
     from ..metrics.matching import match_file_names
 
+    names = split_metrics(metrics, spice_images)
     truth = read_references(references)
     captions = match_file_names(read_predictions(predictions), truth)
     if subset:
@@ -60,7 +62,7 @@ def score(
     scores = score_captions(
         captions,
         PreparedReferences(truth, frozen),
-        [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None,
+        names,
         allow_empty=allow_empty,
         bootstrap=bootstrap,
         seed=seed,

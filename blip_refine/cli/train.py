@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
     ApiKeyEnv,
@@ -70,6 +71,7 @@ def train(
     api_key_env: ApiKeyEnv = None,
     prices: Prices = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
+    spice_images: SpiceImages = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole checkpoint in the output folder.")
@@ -109,6 +111,7 @@ def train(
         "refiner": refiner,
         "metrics": metrics,
         **refiner_flags,
+        "spice_images": spice_images,
     }
     args, own = parse_training_arguments(context.args, config, own)
     from ..errors import ConfigurationError
@@ -136,6 +139,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
 
     options = refiner_options(own)
     share_flags([own["refiner"]], options)
+    names = split_metrics(own["metrics"], own["spice_images"])
     earlier = None if resume or dry_run else find_earlier_run(args.output_dir)
     if earlier and not overwrite:
         raise ConfigurationError(
@@ -193,7 +197,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         tell_plan=True,
         image_size=own["image_size"],
         refiner=fixer,
-        metrics=[name.strip() for name in own["metrics"].split(",")] if own["metrics"] else None,
+        metrics=names,
+        spice_images=own["spice_images"],
         resume_from_checkpoint=True if resume else None,
         narrator=output,
     )

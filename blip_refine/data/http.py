@@ -1,4 +1,4 @@
-"""The one HTTP client for images behind URLs: bounded in time and size, and never into a private network.
+"""The one HTTP client for images and files behind URLs: bounded in time and size, and never into a private network.
 
 Fetching URLs that a stranger wrote exposes the host's network (SSRF). So a name is resolved once, its addresses are
 checked, and the connection goes to the very address that was checked; each redirect goes through the same.
@@ -14,15 +14,18 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import ConfigurationError
+from ..errors import BlipRefineError
 
 if TYPE_CHECKING:
     import httpcore2
+
+    from .http_network import GuardedNetwork
 
 USER_AGENT = f"blip_refine/{__version__}"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -85,31 +88,47 @@ def get(url: str, limits: UrlLimits, *, user_agent: str = USER_AGENT) -> bytes:
         FetchError: It cannot be fetched within the limits.
         ConfigurationError: The environment names a proxy of a kind that cannot be used.
     """
-    import httpcore2
-
     from .http_network import GuardedNetwork
 
     network = GuardedNetwork(time.monotonic() + limits.timeout, limits.allow_private)
+    headers = {"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+    with open_url(url, limits, network, headers=headers) as response:
+        return _read(response, limits.max_bytes)
+
+
+@contextmanager
+def open_url(
+    url: str, limits: UrlLimits, network: GuardedNetwork, *, headers: Mapping[str, str]
+) -> Iterator[httpcore2.Response]:
+    """The answer behind a URL, redirects followed, of whatever status; its body is read inside of the `with` block.
+
+    Args:
+        url (`str`): See [`get`].
+        limits ([`UrlLimits`]): Redirects, proxies and `timeout` (for the message alone: the network has the deadline).
+        network ([`GuardedNetwork`]): What connects, with the deadline.
+        headers (`Mapping[str, str]`): Sent with every request; `Host` and the URL's own credentials are added.
+
+    Raises:
+        FetchError: It cannot be fetched, or the block's reading of it failed.
+        ConfigurationError: The environment names a proxy of a kind that cannot be used.
+    """
+    import httpcore2
+
     current = url
     try:
         credentials = _credentials(url)
         for hop in range(limits.max_redirects + 1):
             parts = _target(current, is_redirect=hop > 0)
-            headers = {
-                "Host": parts.netloc,
-                "User-Agent": user_agent,
-                "Accept": "image/*",
-                "Accept-Encoding": "identity",
-                **credentials.get(_origin(current), {}),
-            }
+            asked = {"Host": parts.netloc, **headers, **credentials.get(_origin(current), {})}
             proxy = _proxy_of(parts) if limits.use_proxies else None
-            with network.pool(proxy, parts) as pool, pool.stream("GET", parts.geturl(), headers=headers) as response:
-                answer = _read(response, limits.max_bytes)
-            if isinstance(answer, bytes):
-                return answer
-            current = urllib.parse.urljoin(current, answer)
-    except ConfigurationError:
-        raise  # it is a ValueError, too
+            with network.pool(proxy, parts) as pool, pool.stream("GET", parts.geturl(), headers=asked) as response:
+                location = _location(response)
+                if location is None:
+                    yield response
+                    return
+            current = urllib.parse.urljoin(current, location)
+    except BlipRefineError:
+        raise  # some are a ValueError or an OSError, too
     except (TimeoutError, httpcore2.TimeoutException) as error:
         raise FetchError("timeout", f"no answer within {limits.timeout:g} s", transient=True) from error
     except (httpcore2.LocalProtocolError, ValueError) as error:
@@ -121,18 +140,29 @@ def get(url: str, limits: UrlLimits, *, user_agent: str = USER_AGENT) -> bytes:
     raise FetchError("refused", f"more than {limits.max_redirects} redirects", transient=False)
 
 
-def _read(response: httpcore2.Response, max_bytes: int) -> bytes | str:
-    """The body of an answer, or where a redirect points to."""
+def headers_of(response: httpcore2.Response) -> dict[str, bytes]:
+    """The headers of an answer by their names in lower case."""
+    return {name.decode("latin-1").lower(): value for name, value in response.headers}
+
+
+def _location(response: httpcore2.Response) -> str | None:
+    """Where a redirect points to; `None` for any other answer."""
+    location = headers_of(response).get("location")
+    if response.status not in _REDIRECTS or not location:
+        return None
+    try:
+        return location.decode()
+    except UnicodeDecodeError:
+        return location.decode("latin-1")
+
+
+def _read(response: httpcore2.Response, max_bytes: int) -> bytes:
+    """The body of an answer."""
     import httpcore2
 
-    headers = {name.decode("latin-1").lower(): value for name, value in response.headers}
-    if response.status in _REDIRECTS and headers.get("location"):
-        try:
-            return headers["location"].decode()
-        except UnicodeDecodeError:
-            return headers["location"].decode("latin-1")
+    headers = headers_of(response)
     if response.status != 200:
-        raise _refused(response, headers)
+        raise refused(response)
     stated = headers.get("content-length", b"")
     length = int(stated) if stated.isdigit() else None
     if length is not None and length > max_bytes:
@@ -155,8 +185,9 @@ def _read(response: httpcore2.Response, max_bytes: int) -> bytes | str:
     return b"".join(chunks)
 
 
-def _refused(response: httpcore2.Response, headers: Mapping[str, bytes]) -> FetchError:
-    status = response.status
+def refused(response: httpcore2.Response) -> FetchError:
+    """The error that an answer with a status other than success stands for."""
+    status, headers = response.status, headers_of(response)
     phrase = response.extensions.get("reason_phrase", b"").decode("latin-1")[:80]
     transient = status in _TRANSIENT_STATUS
     reason = "server error" if status >= 500 else _STATUS_REASONS.get(status, "refused")

@@ -23,12 +23,18 @@ class GuardedNetwork(httpcore2.NetworkBackend):
     read: so each read and write gets what is left of the whole.
 
     Args:
-        deadline (`float`): By the clock of `time.monotonic`, in seconds.
+        deadline (`float`): By the clock of `time.monotonic`, in seconds; see [`postpone`].
         allow_private (`bool`): Whether to connect to addresses that are not of the public internet.
     """
 
     def __init__(self, deadline: float, allow_private: bool):
         self.deadline, self.allow_private = deadline, allow_private
+        self._to_proxies: list[GuardedNetwork] = []
+
+    def postpone(self, seconds: float) -> None:
+        """Move the deadline to so many seconds from now: what is too large for one deadline is bounded per read."""
+        for network in (self, *self._to_proxies):
+            network.deadline = time.monotonic() + seconds
 
     def pool(self, proxy: str | None, target: urllib.parse.SplitResult) -> httpcore2.ConnectionPool:
         """Connections to a URL's host, directly or by a proxy.
@@ -50,13 +56,14 @@ class GuardedNetwork(httpcore2.NetworkBackend):
         login = None
         if parts.username is not None:
             login = (urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
+        # The proxy itself is the user's own, and mostly in a private network.
+        self._to_proxies.append(GuardedNetwork(self.deadline, allow_private=True))
         return httpcore2.HTTPProxy(
             urllib.parse.SplitResult(parts.scheme, parts.netloc.rpartition("@")[2], "/", "", "").geturl(),
             proxy_auth=login,
             ssl_context=_tls(),
             proxy_ssl_context=_tls() if parts.scheme == "https" else None,
-            # The proxy itself is the user's own, and mostly in a private network.
-            network_backend=GuardedNetwork(self.deadline, allow_private=True),
+            network_backend=self._to_proxies[-1],
         )
 
     def connect_tcp(
@@ -79,21 +86,21 @@ class GuardedNetwork(httpcore2.NetworkBackend):
                 if address == addresses[-1]:
                     raise
             else:
-                return _DeadlineStream(stream, self.deadline)
+                return _DeadlineStream(stream, self)
         raise AssertionError("getaddrinfo gives an address or raises")
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
-    """A connection on which every operation has what is left until the deadline."""
+    """A connection on which every operation has what is left until the deadline of its network."""
 
-    def __init__(self, stream: httpcore2.NetworkStream, deadline: float):
-        self.stream, self.deadline = stream, deadline
+    def __init__(self, stream: httpcore2.NetworkStream, network: GuardedNetwork):
+        self.stream, self.network = stream, network
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self.stream.read(max_bytes, remaining(self.deadline))
+        return self.stream.read(max_bytes, remaining(self.network.deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.stream.write(buffer, remaining(self.deadline))
+        self.stream.write(buffer, remaining(self.network.deadline))
 
     def close(self) -> None:
         self.stream.close()
@@ -102,8 +109,8 @@ class _DeadlineStream(httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         # The name of the URL, not the checked address, is what the certificate must be for.
-        encrypted = self.stream.start_tls(ssl_context, server_hostname, remaining(self.deadline))
-        return _DeadlineStream(encrypted, self.deadline)
+        encrypted = self.stream.start_tls(ssl_context, server_hostname, remaining(self.network.deadline))
+        return _DeadlineStream(encrypted, self.network)
 
     def get_extra_info(self, info: str) -> Any:
         return self.stream.get_extra_info(info)

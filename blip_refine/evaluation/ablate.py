@@ -16,6 +16,7 @@ from typing import Any
 from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError
 from ..jsonlines import write_json
+from ..metrics.families import check_spice_images
 from ..metrics.score import metric_names, score_systems
 from ..metrics.validation import check_references
 from ..records import CaptionRecord
@@ -157,6 +158,7 @@ def run_ablation(
     make_refiner: Callable[..., Refiner] = load_refiner,
     captioner: str = "",
     on_cell: Callable[[Cell], None] | None = None,
+    spice_images: int | None = None,
 ) -> Ablation:
     """Caption and refine the same images in every way of a grid, score each, and write it all down.
 
@@ -176,6 +178,7 @@ def run_ablation(
         captioner (`str`, defaults to `""`): What tells this captioner from others, so that a folder is not continued
             with another one.
         on_cell (`Callable`, *optional*): Called with each cell before it is made.
+        spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
 
     Returns:
         `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run.
@@ -189,6 +192,7 @@ def run_ablation(
     if not cells or len(set(cells)) != len(cells):
         raise ConfigurationError("An ablation needs a grid of cells, each once.")
     names = metric_names(metrics)
+    check_spice_images(names, spice_images)
     check_references({record.image_id: record.captions for record in records})
     refiners = list(dict.fromkeys(cell.refiner for cell in cells if cell.refiner != NO_REFINER))
     # A function of the caller's own knows by itself which options are for what it builds.
@@ -216,7 +220,7 @@ def run_ablation(
                 options.get(cell.refiner, {}),
                 make_refiner,
             )
-    ablation = _score(made, records, names, resamples, seed)
+    ablation = _score(made, records, names, resamples, seed, spice_images)
     write_results(
         folder,
         ablation.comparison.to_dict(),
@@ -229,7 +233,12 @@ def run_ablation(
 
 
 def _score(
-    made: Mapping[Cell, MadeCell], records: Sequence[CaptionRecord], metrics: Sequence[str], resamples: int, seed: int
+    made: Mapping[Cell, MadeCell],
+    records: Sequence[CaptionRecord],
+    metrics: Sequence[str],
+    resamples: int,
+    seed: int,
+    spice_images: int | None,
 ) -> Ablation:
     skipped = {
         image_id: caption.error
@@ -244,7 +253,9 @@ def _score(
     }
     bootstrap = resamples if len(references) > 1 else 0
     texts = {name: {image_id: caption.text for image_id, caption in held.items()} for name, held in captions.items()}
-    scores = score_systems(texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed)
+    scores = score_systems(
+        texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed, spice_images=spice_images
+    )
     tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
     comparison = SystemComparison(scores, tests, captions, references, skipped=skipped)
     metric = comparison.headline_metric

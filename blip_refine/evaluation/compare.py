@@ -9,6 +9,7 @@ from typing import Any
 
 from ..captioners.spec import NO_CAPTION
 from ..errors import CaptionerUnansweredError, ConfigurationError, MetricError
+from ..metrics.families import check_spice_images
 from ..metrics.matching import match_file_names
 from ..metrics.score import CaptionScores, metric_names, score_systems
 from ..metrics.validation import check_references
@@ -93,7 +94,7 @@ class SystemComparison:
         first, last = self.scores[self.systems[0]].per_image, self.scores[self.systems[-1]].per_image
         if metric not in first or metric not in last:
             return {}
-        return {image_id: last[metric][image_id] - first[metric][image_id] for image_id in self.references}
+        return {image_id: score - first[metric][image_id] for image_id, score in last[metric].items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `predictions.jsonl`, in the order of the references."""
@@ -106,7 +107,11 @@ class SystemComparison:
                 "references": list(references),
                 "systems": {name: captions[image_id].text for name, captions in self.captions.items()},
                 "scores": {
-                    name: {metric: round(values[image_id], 6) for metric, values in scores.per_image.items()}
+                    name: {
+                        metric: round(values[image_id], 6)
+                        for metric, values in scores.per_image.items()
+                        if image_id in values  # SPICE may have been scored on some of the images
+                    }
                     for name, scores in self.scores.items()
                 },
             }
@@ -151,6 +156,7 @@ def compare_systems(
     batch_size: int = 32,
     output_dir: str | os.PathLike | None = None,
     refiner_options: Mapping[str, Any] | None = None,
+    spice_images: int | None = None,
 ) -> SystemComparison:
     """Score systems on the same images and references, and test every difference.
 
@@ -175,6 +181,7 @@ def compare_systems(
             pictures, from which `write_report` makes its page.
         refiner_options (`Mapping[str, Any]`, *optional*): Options of [`load_refiner`] for the systems with a refiner
             behind `>`; each gets those that it knows.
+        spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
 
     Returns:
         `SystemComparison`: Scores, tests, captions.
@@ -199,6 +206,7 @@ def compare_systems(
         raise ConfigurationError("There is no system to compare; give at least one.")
     # What can be refused is refused before hours are spent on captions.
     names = metric_names(metrics)
+    check_spice_images(names, spice_images)
     choose_pairs(list(systems), pairs)
     options_of = share_options(
         [refiner for system in systems.values() if (refiner := refiner_of(system))], refiner_options or {}
@@ -250,7 +258,9 @@ def compare_systems(
             raise MetricError(f"Not one image could be captioned; the first: {next(iter(skipped.values()))}")
     resampled = resamples if len(known) > 1 else 0
     texts = {name: _texts(held) for name, held in captions.items()}
-    scores = score_systems(texts, known, names, allow_empty=True, bootstrap=resampled, seed=seed)
+    scores = score_systems(
+        texts, known, names, allow_empty=True, bootstrap=resampled, seed=seed, spice_images=spice_images
+    )
     single = {}
     fast = [name for name in names if name not in SLOW_METRICS]
     if single_reference and fast and any(len(group) > 1 for group in known.values()):

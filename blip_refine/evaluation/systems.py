@@ -78,6 +78,7 @@ def evaluate_predictions(
     metrics: Sequence[str] | None = None,
     bootstrap: int = BOOTSTRAP_RESAMPLES,
     contaminated: bool = False,
+    spice_images: int | None = None,
 ) -> Evaluation:
     """Score captions against the references of their images.
 
@@ -86,6 +87,7 @@ def evaluate_predictions(
         metrics (`Sequence[str]`, *optional*): Defaults to all of [`score_captions`].
         bootstrap (`int`, defaults to 1000): Resamples for the 95 % intervals; 0 for none.
         contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
+        spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
 
     Raises:
         MetricError: There is nothing to score, or an image has no reference.
@@ -100,6 +102,7 @@ def evaluate_predictions(
         photos=not all((image.record.source or "").startswith("scenes:") for image in images),
         # An untrained model may say nothing at all. That is a score of zero, not a mistake of the user.
         allow_empty=True,
+        spice_images=spice_images,
     )
     return Evaluation(list(images), scores, contaminated)
 

@@ -215,3 +215,20 @@ def metric_names(metrics: Sequence[str] | None) -> tuple[str, ...]:
     if not chosen:
         raise ConfigurationError(f"No metric was asked for; there are Bleu, {', '.join(ALL_METRICS)}.")
     return tuple(name for name in ALL_METRICS if name in chosen)
+
+
+def check_spice_images(names: Sequence[str], spice_images: int | None) -> None:
+    """Refuse a number of images for SPICE that cannot act.
+
+    Raises:
+        ConfigurationError: It is below 1, or SPICE is not among the metrics.
+    """
+    if spice_images is None:
+        return
+    if not isinstance(spice_images, int) or spice_images < 1:
+        raise ConfigurationError(f"SPICE needs at least one image, not {spice_images}.")
+    if "SPICE" not in names:
+        raise ConfigurationError(
+            f"A number of images for SPICE ({spice_images}) without SPICE among the metrics: add SPICE, or leave out "
+            "the number."
+        )

@@ -11,7 +11,17 @@ from typing import Any
 from .. import __version__
 from ..errors import ConfigurationError, MetricError
 from .cider import DocumentFrequencies
-from .families import ALL_METRICS, COCO_METRICS, FAMILIES, Family, Job, ProgramFamily, Result, metric_names
+from .families import (
+    ALL_METRICS,
+    COCO_METRICS,
+    FAMILIES,
+    Family,
+    Job,
+    ProgramFamily,
+    Result,
+    check_spice_images,
+    metric_names,
+)
 from .meteor import stop_meteor
 from .plausibility import score_warnings
 from .references import PreparedReferences
@@ -102,7 +112,7 @@ def score_captions(
     Raises:
         MetricError: Predictions and references do not belong together; every fault is named, with a count and
             examples.
-        ConfigurationError: An unknown metric, or `spice_images` below 1.
+        ConfigurationError: An unknown metric, or `spice_images` below 1 or without SPICE.
 
     ```python
     >>> from blip_refine.metrics import score_captions
@@ -158,8 +168,7 @@ def score_systems(
         for all: they are there to be compared.
     """
     names = metric_names(metrics)
-    if spice_images is not None and spice_images < 1:
-        raise ConfigurationError(f"SPICE needs at least one image, not {spice_images}.")
+    check_spice_images(names, spice_images)
     for predictions in systems.values():
         check_captions(predictions, references, allow_empty=allow_empty)
     if not isinstance(references, PreparedReferences) or document_frequencies is not None:

@@ -1,7 +1,8 @@
 """SPICE (Anderson et al. 2016) by its official program, the jar that `pycocoevalcap` brings.
 
 The program parses every caption with Stanford CoreNLP 3.6, which no Python package holds: it is looked for in the
-folder that `BLIP_REFINE_SPICE_HOME` names, and where `pycocoevalcap` puts it. Nothing is downloaded.
+folder that `BLIP_REFINE_SPICE_HOME` names; else where `blip-refine fetch spice` puts it, and where `pycocoevalcap`
+does. Nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
 
 SPICE_HOME = "BLIP_REFINE_SPICE_HOME"
 CORENLP = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-INSTRUCTIONS = (
-    "SPICE needs Stanford CoreNLP 3.6.0. Download "
-    "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip, unpack it, and set "
-    f"{SPICE_HOME} to the folder that holds {CORENLP[0]} and {CORENLP[1]}."
-)
+INSTRUCTIONS = "SPICE needs Stanford CoreNLP 3.6.0, which `blip-refine fetch spice` downloads."
 MEMORY_GB = 8
 """What the reference evaluation gives the program, at most; less on a machine with little memory."""
 _SECONDS, _SECONDS_AN_IMAGE = 900, 10
@@ -55,6 +52,13 @@ def spice_jar() -> Path:
     raise MissingExtraError("pycocoevalcap", "metrics", "run SPICE, whose program it brings")
 
 
+def corenlp_folder() -> Path:
+    """Where `blip-refine fetch spice` puts CoreNLP: a folder of ours beside the caches of the Hub."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "blip_refine" / "corenlp-3.6.0"
+
+
 def corenlp_jars(jar: Path) -> list[Path]:
     """The two jars of CoreNLP 3.6.
 
@@ -62,14 +66,15 @@ def corenlp_jars(jar: Path) -> list[Path]:
         ConfigurationError: They are not there; the message says where they were looked for and how to get them.
     """
     home = os.environ.get(SPICE_HOME)
-    for folder in [Path(home)] if home else [jar.parent / "lib"]:
+    for folder in [Path(home)] if home else [corenlp_folder(), jar.parent / "lib"]:
         jars = [folder / name for name in CORENLP]
         missing = [path.name for path in jars if not path.is_file()]
         if not missing:
             return jars
         if home:
             raise ConfigurationError(
-                f"{SPICE_HOME} names {home!r}, which lacks {' and '.join(missing)}. {INSTRUCTIONS}"
+                f"{SPICE_HOME} names {home!r}, which lacks {' and '.join(missing)}. Name another folder, or unset it "
+                "and run `blip-refine fetch spice`."
             )
     raise ConfigurationError(INSTRUCTIONS)
 

@@ -27,13 +27,18 @@ def corenlp(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_without_corenlp_it_is_unavailable_with_exact_instructions(monkeypatch, tmp_path):
+def test_without_corenlp_it_is_unavailable_and_the_command_that_gets_it_is_named(monkeypatch, tmp_path):
     pytest.importorskip("pycocoevalcap")
-    monkeypatch.setenv(spice.SPICE_HOME, str(tmp_path))
+    monkeypatch.delenv(spice.SPICE_HOME, raising=False)
+    monkeypatch.setattr(spice, "corenlp_folder", lambda: tmp_path)
     scores = score_captions(PREDICTIONS, REFERENCES, ["Bleu_1", "SPICE"])
-    reason = scores.unavailable["SPICE"]
+    assert scores.unavailable["SPICE"] == (
+        "SPICE needs Stanford CoreNLP 3.6.0, which `blip-refine fetch spice` downloads."
+    )
     assert list(scores.corpus) == ["Bleu_1"] and "SPICE" not in scores.per_image
-    for part in (str(tmp_path), *CORENLP, "stanford-corenlp-full-2015-12-09.zip", "BLIP_REFINE_SPICE_HOME"):
+    monkeypatch.setenv(spice.SPICE_HOME, str(tmp_path))
+    reason = score_captions(PREDICTIONS, REFERENCES, ["SPICE"]).unavailable["SPICE"]
+    for part in (str(tmp_path), *CORENLP, "blip-refine fetch spice", "BLIP_REFINE_SPICE_HOME"):
         assert part in reason
 
 

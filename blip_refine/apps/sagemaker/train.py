@@ -42,7 +42,7 @@ class LogNarrator:
     def warning(self, text: str) -> None:
         logger.warning("%s", text)
 
-    def progress(self, description: str, total: int | None = None) -> Any:
+    def progress(self, description: str, total: int | None = None, *, in_bytes: bool = False) -> Any:
         from contextlib import nullcontext
 
         logger.info("%s (%s)", description, "of unknown length" if total is None else total)

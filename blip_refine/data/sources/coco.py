@@ -18,10 +18,14 @@ from .files import find_file, list_images
 from .grouping import Row, group_rows
 
 KARPATHY_FILES = ("dataset_coco.json",)
+METADATA = ("license", "coco_url", "flickr_url", "domain", "open_images_id")
 ANNOTATION_FILES = (
     "captions_train2014.json", "captions_val2014.json", "captions_train2017.json", "captions_val2017.json",
 )  # fmt: skip
 SUBFOLDERS = ("", "annotations", "karpathy", "caption_datasets")
+IMAGES_ALONE = {"image_info_test2014.json": "test2014", "nocaps_test_image_info.json": "test"}
+"""Files that list images without captions, for an evaluation server, and what their split is called."""
+SUBSETS = {**IMAGES_ALONE, "nocaps_val_4500_captions.json": "val"}
 
 
 def is_coco(folder: Path) -> bool:
@@ -36,7 +40,7 @@ def load(
     name: str = "coco",
     image_dir: str | Path | None = None,
     restval: Literal["train", "drop", "keep"] = "train",
-    form: Literal["karpathy", "annotations"] | None = None,
+    form: Literal["karpathy", "annotations", "test2014"] | None = None,
 ) -> list[CaptionRecord]:
     """Read COCO from a folder.
 
@@ -47,13 +51,19 @@ def load(
         name (`str`, defaults to `"coco"`): The name of the source, kept in each record.
         image_dir (`str` or `Path`, *optional*): The folder that holds `train2014/` and so on; `folder` by default.
         restval (`"train"`, `"drop"` or `"keep"`, defaults to `"train"`): See `karpathy.load`.
-        form (`"karpathy"` or `"annotations"`, *optional*): Which to read where both are there; Karpathy's by default,
-            since published captioning scores are on its test split.
+        form (`"karpathy"`, `"annotations"` or `"test2014"`, *optional*): Which to read where several are there;
+            Karpathy's by default, since published captioning scores are on its test split. "test2014" is the test
+            split of COCO's evaluation server, whose images have no captions.
 
     Raises:
         SourceNotFoundError: There are no captions, or not one of the photos.
         SourceFormatError: A JSON file is not what its name says.
     """
+    if form == "test2014":
+        listed = find_file(folder, ("image_info_test2014.json",), SUBFOLDERS)
+        if listed is None:
+            raise SourceNotFoundError(f"{folder} has no image_info_test2014.json: blip-refine fetch coco gets it.")
+        return load_annotations([listed], rejections=rejections, name=name, image_dir=Path(image_dir or folder))
     karpathy_file = find_file(folder, KARPATHY_FILES, SUBFOLDERS) if form != "annotations" else None
     if karpathy_file:
         return karpathy.load(
@@ -91,7 +101,7 @@ def load_annotations(
             captions: dict[Any, list[str]] = {}
             for annotation in content["annotations"]:
                 captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-            subset = path.stem.removeprefix("captions_")  # "val2017"
+            subset = SUBSETS.get(path.name) or path.stem.removeprefix("captions_")  # "val2017"
             folders = _image_folders(image_dir, path, subset)
             for image in content["images"]:
                 named += 1
@@ -102,7 +112,7 @@ def load_annotations(
                 if photo is None:
                     rejections.add("missing image", image["file_name"], path.name)
                     continue
-                metadata = {key: image[key] for key in ("license", "coco_url", "flickr_url") if key in image}
+                metadata = {key: image[key] for key in METADATA if key in image}
                 yield Row(
                     str(image["id"]), str(photo), texts, str(image["id"]), _split_of(subset), metadata, path.name
                 )
@@ -125,7 +135,8 @@ def _image_folders(image_dir: Path | None, path: Path, subset: str) -> list[tupl
 
 
 def _split_of(subset: str) -> str | None:
-    return "train" if subset.startswith("train") else "validation" if subset.startswith("val") else None
+    names = {"train": "train", "val": "validation", "test": "test"}
+    return next((split for start, split in names.items() if subset.startswith(start)), None)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -135,6 +146,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise SourceNotFoundError(f"There is no file {str(path)!r}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SourceFormatError(f"{path} is not JSON ({error}).") from error
+    if path.name in IMAGES_ALONE and isinstance(content, dict):
+        content = {"annotations": [], **content}
     if not is_annotations(content):
         raise SourceFormatError(
             f'{path} is not a COCO caption file: expected {{"images": [{{"id", "file_name"}}], '

@@ -16,6 +16,8 @@ from ..rejections import Rejections
 from .download import LOG_FILE, DownloadReport, download_images, read_log
 from .grouping import Row, group_rows
 
+PARTS = ("train", "validation")
+"""Folders of the official lists, each a download of its own."""
 _SCHEMES = ("http://", "https://")
 
 
@@ -29,8 +31,8 @@ def is_url_list(path: Path) -> bool:
 
 
 def is_download(folder: Path) -> bool:
-    """Whether a folder holds what `download` left."""
-    return (folder / LOG_FILE).is_file()
+    """Whether a folder, or a folder `train` or `validation` in it, holds what `download` left."""
+    return any((place / LOG_FILE).is_file() for place in (folder, *(folder / part for part in PARTS)))
 
 
 def read_url_list(path: Path, rejections: Rejections | None = None) -> Iterator[tuple[str, str]]:
@@ -83,7 +85,7 @@ def load(folder: Path, *, rejections: Rejections, name: str = "conceptual_captio
     """Read what `download` left. Images that are the same under several URLs are one record with all captions.
 
     Args:
-        folder (`Path`): The folder of the download.
+        folder (`Path`): The folder of the download; those in its folders `train` and `validation` are these splits.
         rejections (`Rejections`): Rows whose image could not be had are noted here, with the reason.
         name (`str`, defaults to `"conceptual_captions"`): The name of the source.
 
@@ -92,19 +94,20 @@ def load(folder: Path, *, rejections: Rejections, name: str = "conceptual_captio
     """
     if not is_download(folder):
         raise SourceNotFoundError(
-            f"{folder} holds no download. Download the images of a list of URLs first: blip-refine prepare "
-            f"Train_GCC-training.tsv --download --output {folder}"
+            f"{folder} holds no download. For the official lists: blip-refine fetch conceptual-captions --output "
+            f"{folder}; for one of your own: blip-refine prepare list.tsv --download --output {folder}"
         )
 
     def rows() -> Iterator[Row]:
-        for row in read_log(folder):
-            if "failed" in row:
-                rejections.add(f"download failed: {row['failed']}", row["url"], LOG_FILE, row.get("detail"))
-            elif not (folder / row["file"]).is_file():
-                rejections.add("missing image", row["file"], LOG_FILE)
-            else:
-                stem = PurePosixPath(row["file"]).stem
-                yield Row(stem, str(folder / row["file"]), (row["caption"],), stem[:16], metadata={"url": row["url"]})
+        for split, place in ((None, folder), *((part, folder / part) for part in PARTS)):
+            for row in read_log(place):
+                if "failed" in row:
+                    rejections.add(f"download failed: {row['failed']}", row["url"], LOG_FILE, row.get("detail"))
+                elif not (place / row["file"]).is_file():
+                    rejections.add("missing image", row["file"], LOG_FILE)
+                else:
+                    stem, metadata = PurePosixPath(row["file"]).stem, {"url": row["url"]}
+                    yield Row(stem, str(place / row["file"]), (row["caption"],), stem[:16], split, metadata)
 
     return group_rows(rows(), name, rejections)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +68,46 @@ def open_dataset(
         ) from error
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise HubError(f"The data set {repo_id!r} cannot be read: {_first_line(error)}") from error
+
+
+def download_from_hub(repo_id: str, name: str, revision: str, folder: Path) -> str | None:
+    """Download one file of a dataset's repository to `folder/name`; stopped, it goes on where it was.
+
+    Args:
+        repo_id (`str`): `owner/name`.
+        name (`str`): The file's path in the repository.
+        revision (`str`): A commit, branch or tag.
+        folder (`Path`): Where to.
+
+    Returns:
+        `str`, *optional*: The SHA-256 that the Hub states; `None` for small files, of which it states none.
+
+    Raises:
+        SourceNotFoundError: The Hub has no such file, or not for this token.
+        HubError: The Hub cannot be reached.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    # What the HTTP library raises that the Hub's client has imported: httpx, and from its version 2 on httpx2.
+    broken = tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+    try:
+        stated = get_hf_file_metadata(hf_hub_url(repo_id, name, repo_type="dataset", revision=revision)).etag
+        hf_hub_download(repo_id, name, repo_type="dataset", revision=revision, local_dir=folder)
+    except (OfflineModeIsEnabled, ConnectionError, TimeoutError, LocalEntryNotFoundError) as error:
+        state = "HF_HUB_OFFLINE is set" if _is_offline() else "the Hub cannot be reached"
+        raise HubError(f"{name} of {repo_id!r} cannot be downloaded: {state} ({_first_line(error)}).") from error
+    except HfHubHTTPError as error:
+        raise SourceNotFoundError(
+            f"The Hub does not give {name} of {repo_id!r} ({_first_line(error)}). For a gated repository, agree to "
+            "its terms on its page and log in with `hf auth login`."
+        ) from error
+    except broken as error:
+        raise HubError(
+            f"{name} of {repo_id!r} cannot be downloaded: {_first_line(error)}. What has arrived is kept: the same "
+            "command goes on from there."
+        ) from error
+    return stated if stated and re.fullmatch(r"[0-9a-f]{64}", stated) else None
 
 
 def load(

@@ -17,7 +17,19 @@ from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from ..undecoded import is_dataset
-from . import coco, conceptual_captions, flickr8k, folder, hub, karpathy, memory, table, visual_genome, webdataset
+from . import (
+    coco,
+    conceptual_captions,
+    flickr8k,
+    folder,
+    hub,
+    karpathy,
+    memory,
+    nocaps,
+    table,
+    visual_genome,
+    webdataset,
+)
 from .columns import ColumnOptions
 from .grouping import split_name
 from .mixed import mix_records, split_together
@@ -31,6 +43,7 @@ NAMED_SOURCES: dict[str, Loader] = {
     "flickr30k": flickr8k.load,
     "coco": coco.load,
     "conceptual_captions": conceptual_captions.load,
+    "nocaps": nocaps.load,
     "visual_genome": visual_genome.load,
 }
 """Names that stand for a data set of the field; each reads the folder that `data_dir` names."""
@@ -54,8 +67,8 @@ def load_source(
 
     Args:
         source (`str`, `os.PathLike`, `Mapping` or a `datasets` object): One of
-            - a name: `"flickr8k"`, `"flickr30k"`, `"coco"`, `"conceptual_captions"`, `"visual_genome"`,
-              `"scenes:everyday"`, `"scenes:adventure"`;
+            - a name: `"flickr8k"`, `"flickr30k"`, `"coco"`, `"conceptual_captions"`, `"nocaps"`,
+              `"visual_genome"`, `"scenes:everyday"`, `"scenes:adventure"`;
             - a folder: one of those data sets as distributed, images with `metadata.csv`, a table, `.txt` files, tars;
             - a file: `.csv`, `.tsv`, `.jsonl`, `.json` (also COCO's and Karpathy's), `.parquet`, `.tar`;
             - a Hub id, `"owner/name"`;
@@ -242,6 +255,8 @@ def _read_folder(path: Path, rejections: Rejections, options: dict[str, Any]) ->
         loader = coco.load
     elif flickr8k.is_flickr(path):
         loader = flickr8k.load
+    elif nocaps.is_nocaps(path):
+        loader = nocaps.load
     elif visual_genome.is_visual_genome(path):
         loader = visual_genome.load
     elif conceptual_captions.is_download(path):

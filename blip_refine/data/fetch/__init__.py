@@ -1,0 +1,1 @@
+"""Get a published dataset, or SPICE's parser, from its official place."""
