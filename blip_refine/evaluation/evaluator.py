@@ -173,6 +173,10 @@ class PipelineSystem:
         """The captions of records, which may bring prompts of their own."""
         return list(self.pipeline.stream(records))
 
+    def with_candidates(self, needed: int) -> PipelineSystem:
+        """The same captioner, with at least `needed` captions per image for a refiner."""
+        return PipelineSystem(self.pipeline.with_candidates(needed))
+
 
 class NamedSystem:
     """A captioner by its name, with a refiner that has been found to answer.
