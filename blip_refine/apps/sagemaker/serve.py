@@ -104,7 +104,7 @@ class Endpoint(ThreadingHTTPServer):
 def main() -> None:
     """Serve `SM_MODEL_DIR` on the port that `SAGEMAKER_BIND_TO_PORT` names.
 
-    If the model or the refiner cannot be used, the process says why and exits with 2, or with 1 for an unexpected error.
+    If the model or the refiner cannot be used, the process says why and exits with 2; with 1 for an unexpected error.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     model_dir = os.environ.get("SM_MODEL_DIR", "/opt/ml/model")
