@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import os
@@ -167,6 +168,16 @@ class CaptionPipeline(CaptionStream):
             model = model.to(device)
         pipeline = cls(model, processor, **own)
         pipeline.name = str(name_or_path)
+        return pipeline
+
+    def with_candidates(self, needed: int) -> CaptionPipeline:
+        """The same pipeline, decoding at least `needed` captions per image: the draft as before, and others behind it.
+
+        Args:
+            needed (`int`): Captions per image, the draft included.
+        """
+        pipeline = copy.copy(self)
+        pipeline.decoding, pipeline._wider = with_candidates(self.decoding, needed)
         return pipeline
 
     def push_to_hub(self, repo_id: str, **options: Any) -> PushResult:

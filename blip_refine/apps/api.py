@@ -21,6 +21,7 @@ from ..errors import ConfigurationError, ImageDecodeError, MissingExtraError
 from ..inputs import ImageSource, bytes_of_text
 from ..pipeline import CaptionPipeline
 from ..records import Caption
+from ..refine.safety import require_working
 from ..url_images import UrlImage, UrlLimits, without_password
 from .batching import DynamicBatcher, QueueFull
 
@@ -62,7 +63,11 @@ class ApiLimits:
 
 
 def create_api(
-    pipeline: CaptionPipeline, limits: ApiLimits | None = None, *, max_batch_size: int | None = None
+    pipeline: CaptionPipeline,
+    limits: ApiLimits | None = None,
+    *,
+    max_batch_size: int | None = None,
+    check_refiner: bool = True,
 ) -> FastAPI:
     """The endpoint as an ASGI application.
 
@@ -70,13 +75,20 @@ def create_api(
         pipeline ([`CaptionPipeline`]): What captions.
         limits ([`ApiLimits`], *optional*): What may be asked for.
         max_batch_size (`int`, *optional*): The most images captioned at once; the pipeline's `batch_size` by default.
+        check_refiner (`bool`, defaults to `True`): Check now that the pipeline's refiner works ([`Refiner.check`]).
 
     Returns:
-        `FastAPI`: To be served by `serve_api`, or by any ASGI server that bounds headers and connections itself.
+        `FastAPI`: To be served by [`make_server`], or by any ASGI server that bounds headers and connections itself.
+
+    Raises:
+        ConfigurationError: A limit that cannot be.
+        RefinerError, ModelError: The refiner does not answer, or its model cannot be loaded.
     """
     limits = limits or ApiLimits()
     if limits.queue_size < 1 or limits.max_bytes < 1 or limits.max_pixels < 1:
         raise ConfigurationError("`queue_size`, `max_bytes` and `max_pixels` must be at least 1.")
+    if check_refiner:
+        require_working(pipeline.refiner)
     service = _Service(pipeline, limits, max_batch_size or pipeline.batch_size)
 
     @asynccontextmanager

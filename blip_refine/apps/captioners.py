@@ -14,6 +14,7 @@ from ..refine.captions import refine_captions
 from ..refine.language import instructed
 from ..refine.options import share_options
 from ..refine.prompts import Style
+from ..refine.safety import require_working
 
 NO_REFINER = "none"
 
@@ -92,6 +93,18 @@ class Captioners:
         self._refiners: dict[tuple[str, Style], Refiner] = {}
         self._locks = {name: threading.Lock() for name in self.models}
         self._refiner_lock = threading.Lock()
+        self._checked = False
+
+    def check_refiners(self) -> None:
+        """Check, once, that every refiner that can be asked for works.
+
+        Raises:
+            ConfigurationError: There is no such refiner.
+            RefinerError, ModelError: A refiner does not answer, or its model cannot be loaded.
+        """
+        for name in () if self._checked else self.refiners:
+            require_working(self.refiner(Settings(refiner=name)))
+        self._checked = True
 
     def load(self, model: str) -> tuple[Any, Any]:
         """The model and its processor.

@@ -50,9 +50,11 @@ def build_app(
 
     Raises:
         MissingExtraError: Gradio is not installed.
+        RefinerError, ModelError: A refiner does not answer, or its model cannot be loaded.
     """
     gr = load_gradio()
     desk = captioners or Captioners(models, refiners)
+    desk.check_refiners()
     files = VisitorFiles()
     # What was uploaded, and Gradio's copies of what can be downloaded, go after the same time.
     with gr.Blocks(

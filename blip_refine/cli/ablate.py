@@ -62,6 +62,8 @@ def ablate(
     The first decoding preset without a refiner is what the others are compared with. The same command goes on where an
     earlier one was stopped, and asks nothing twice. Each refiner gets the options that it knows.
     """
+    from ..errors import RefinerUnansweredError
+
     # --guards is a dimension of the grid here.
     options = refiner_options({**locals(), "guards": None})
     from ..evaluation.ablate import make_grid, run_ablation
@@ -103,14 +105,20 @@ def ablate(
     _print(found)
     output.line(f"Report: {write_report(folder)}")
     output.result(found.to_dict())
+    if found.failed:
+        told = " ".join(f"{one.cell.name!r} has no score: {one.reason}" for one in found.failed)
+        raise RefinerUnansweredError(f"{told} The same command asks again; the other ways are in {folder}.")
 
 
 def _print(found: Ablation) -> None:
+    from ..refine.counts import describe_counts, measured_over
+
     rows = []
     for one in found.cells:
+        over = measured_over(one.refinement)
         rows.append(
             [
-                ("* " if one.best else "  ") + one.cell.name,
+                ("* " if one.best else "  ") + one.cell.name + (f"\n  ({over})" if over else ""),
                 f"{one.scores[found.metric]:.3f}",
                 "" if one.difference is None else f"{one.difference:+.3f}",
                 "" if one.p_corrected is None else f"{one.p_corrected:.4f}",
@@ -125,10 +133,13 @@ def _print(found: Ablation) -> None:
     output.table(columns, rows, title=title)
     output.line("* no other way is both at least as good and at least as fast.")
     for one in found.cells:
-        if one.unanswered:
+        if one.refinement:
+            output.line(f"{one.cell.name}, refined: {describe_counts(one.refinement)}.")
+    for one in found.cells:
+        if one.refinement.get("unanswered"):
             output.warning(
-                f"{one.cell.name}: {_count(one.unanswered, 'question')} without an answer; there the draft counts. "
-                "The same command asks again."
+                f"{one.cell.name}: {measured_over(one.refinement)}; for the others the draft counts. The same command "
+                "asks again."
             )
     for metric, reason in found.comparison.scores[found.comparison.systems[0]].unavailable.items():
         output.line(f"{metric} was not computed: {reason}")

@@ -76,6 +76,7 @@ def app(
         output.warning(f"Everyone who can reach {host} can use this page; --password-env NAME asks for a password.")
     models = [model, *(compare or [])]
     desk = Captioners(models, refiner, refiner_options=options) if refiner else Captioners(models)
+    desk.check_refiners()
     for name in desk.models:
         output.note(f"Loading {name} ...")
         desk.load(name)
@@ -100,15 +101,18 @@ def _serve_api(
     from ..apps.server import make_server
     from ..errors import ConfigurationError
     from ..pipeline import CaptionPipeline
+    from ..refine.safety import require_working
 
     if compare or password_env or len(refiner or []) > 1:
         raise ConfigurationError("With --api there is one model, at most one --refiner, and no password.")
     if host not in LOOPBACK:
         output.warning(f"Everyone who can reach {host} can use this endpoint: it asks nobody who they are.")
-    pipeline = CaptionPipeline.from_pretrained(model, refiner=make_refiner(refiner[0] if refiner else None, options))
+    chosen = make_refiner(refiner[0] if refiner else None, options)
+    require_working(chosen)
+    pipeline = CaptionPipeline.from_pretrained(model, refiner=chosen)
     limits, port = ApiLimits(), port or 8000
     server = make_server(
-        create_api(pipeline, limits),
+        create_api(pipeline, limits, check_refiner=False),
         host=host,
         port=port,
         header_timeout=limits.header_timeout,

@@ -20,9 +20,10 @@ def convert(
         int | None, typer.Option(help="Side of the pictures in pixels. Default: the checkpoint's.")
     ] = None,
 ) -> None:
-    """Convert an original BLIP checkpoint (captioning or pre-training, base or large) into a Hugging Face folder.
+    """Convert an original BLIP checkpoint (captioning, pre-training or retrieval) into a Hugging Face folder.
 
-    No code of the file is run. Our decoder and the stock model are compared before anything is saved.
+    A retrieval checkpoint becomes an image-text matching model for --matching. No code of the file is run. Of a
+    captioner, our decoder and the stock model are compared before anything is saved.
     """
     from ..models.captioner import count_parameters
     from ..models.original_checkpoint import convert_original
@@ -31,8 +32,14 @@ def convert(
     quieten_libraries()
     model = convert_original(checkpoint, folder, tokenizer=tokenizer, image_size=image_size)
     total, size = count_parameters(model)[0], model.config.vision_config.image_size
-    output.line(
-        f"{folder}: {total:,} parameters, {size}x{size} pixels; loads in blip_refine and in stock transformers."
-    )
-    output.result({"folder": str(folder), "parameters": total, "image_size": size})
-    output.next_command(f"blip-refine caption photos/ --model {folder} --output captions.jsonl")
+    name = type(model).__name__
+    output.line(f"{folder}: {name}, {total:,} parameters.")
+    output.line(f"It takes {size}x{size} pixels; loads in blip_refine and in stock transformers.")
+    output.result({"folder": str(folder), "model": name, "parameters": total, "image_size": size})
+    if name == "BlipForImageTextRetrieval":
+        output.next_command(
+            f"blip-refine refine captions.jsonl --refiner bart --matching {folder} --image-folder photos/ "
+            "--output refined.jsonl"
+        )
+    else:
+        output.next_command(f"blip-refine caption photos/ --model {folder} --output captions.jsonl")

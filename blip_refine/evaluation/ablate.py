@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from ..caption_prompts import for_scoring
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, RefinerUnansweredError
 from ..jsonlines import write_json
 from ..metrics.families import check_spice_images
 from ..metrics.score import metric_names, score_systems
@@ -26,14 +26,13 @@ from ..refine.options import share_options
 from .ablation_cells import (
     NO_REFINER,
     Cell,
-    Drafts,
     MadeCell,
     asks_model,
-    claim_folder,
+    build_refiner,
     has_prompt,
     make_cell,
-    make_drafts,
 )
+from .ablation_drafts import DraftMaker, claim_folder
 from .compare import HEADLINE_METRICS, SystemComparison, require_captions
 from .evaluator import Captioner, write_results
 from .significance import compare_scores
@@ -51,8 +50,9 @@ class CellResult:
         tokens (`float`): Tokens that refiners and captioners of other families read and wrote, per image.
         cost (`float`, *optional*): US dollars an image; `None` where prices are not known.
         changed (`float`): Share of drafts that the refiner changed.
-        unanswered (`int`, defaults to 0): Questions that a model did not answer (its server was down, ...): there
-            the draft counts, and the next call asks again.
+        refinement (`Mapping[str, Any]`): What became of the drafts that the refiner was asked about
+            ([`RefineCounts`]); empty without a refiner. Where nothing was answered (a server was down, ...), the draft
+            counts, and the next call asks again.
         difference (`float`, *optional*): Headline score minus that of the first cell; `None` for the first cell.
         p_corrected (`float`, *optional*): Of this difference.
         best (`bool`): Whether no other cell is both at least as good and at least as fast, and better in one (the
@@ -66,7 +66,7 @@ class CellResult:
     tokens: float
     cost: float | None
     changed: float
-    unanswered: int = 0
+    refinement: Mapping[str, Any] = field(default_factory=dict)
     difference: float | None = None
     p_corrected: float | None = None
     best: bool = False
@@ -74,23 +74,32 @@ class CellResult:
     def to_dict(self) -> dict[str, Any]:
         """As an entry of `cells` in `ablation.json`; what is not known is left out."""
         value: dict[str, Any] = {
-            "name": self.cell.name,
-            "decoding": self.cell.decoding,
-            "refiner": self.cell.refiner,
-            "prompt": self.cell.prompt,
-            "guards": self.cell.guards,
+            **self.cell.to_dict(),
             "scores": self.scores,
             "intervals": {metric: {"low": low, "high": high} for metric, (low, high) in self.intervals.items()},
             "seconds": self.seconds,
             "tokens": self.tokens,
             "cost": self.cost,
             "changed": self.changed,
-            "unanswered": self.unanswered or None,
+            "refinement": dict(self.refinement) or None,
             "difference": self.difference,
             "p_corrected": self.p_corrected,
             "best": self.best,
         }
         return {key: held for key, held in value.items() if held is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCell:
+    """A cell without captions, and so without scores: its refiner answered nothing.
+
+    Args:
+        cell (`Cell`): Which.
+        reason (`str`): Why, as a sentence.
+    """
+
+    cell: Cell
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -101,19 +110,24 @@ class Ablation:
         metric (`str`): The headline metric.
         cells (`tuple[CellResult, ...]`): In the order of the grid.
         comparison (`SystemComparison`): The same with captions, per-image scores and tests.
+        failed (`tuple[FailedCell, ...]`): Cells that have no score. The next call asks their refiners again.
     """
 
     metric: str
     cells: tuple[CellResult, ...]
     comparison: SystemComparison
+    failed: tuple[FailedCell, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The form of `ablation.json`."""
-        return {
+        value: dict[str, Any] = {
             "metric": self.metric,
             "images": len(self.comparison.references),
             "cells": [cell.to_dict() for cell in self.cells],
         }
+        if self.failed:
+            value["failed"] = [{"name": one.cell.name, "reason": one.reason} for one in self.failed]
+        return value
 
 
 def make_grid(
@@ -164,9 +178,10 @@ def run_ablation(
 
     Args:
         captioners (`Mapping[str, Captioner]` or `Callable`): For each decoding preset what captions images; or a
-            function from the preset's name to it, called only where drafts are missing.
+            function from the preset's name to it, called only where drafts are missing. A captioner with a method
+            `with_candidates(n)` ([`PipelineSystem`]) is asked for the candidates that a refiner needs.
         records (`Sequence[CaptionRecord]`): The images with their references.
-        cells (`Sequence[Cell]`): The grid; the first cell is what the others are compared with.
+        cells (`Sequence[Cell]`): The grid; the first cell with a score is what the others are compared with.
         folder (`str` or `os.PathLike`): Where drafts, answers and results are kept.
         metrics (`Sequence[str]`, *optional*): By default all of COCO's that can be computed.
         resamples (`int`, defaults to 1000): Bootstrap resamples for each interval.
@@ -181,13 +196,14 @@ def run_ablation(
         spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
 
     Returns:
-        `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run.
+        `Ablation`: Also written as `ablation.json` and, for the report, as the result files of a run. A cell whose
+            refiner answered nothing is in `failed`.
 
     Raises:
         ConfigurationError: The grid is empty, a metric or a refiner unknown, an option known to no refiner, or the
             folder holds an ablation of other images.
         MetricError: There are no images, or one has no reference.
-        RefinerError: A refiner's model answered nothing at all. What was done before is kept.
+        RefinerUnansweredError: Every cell has a refiner, and none of them answered anything. Drafts are kept.
     """
     if not cells or len(set(cells)) != len(cells):
         raise ConfigurationError("An ablation needs a grid of cells, each once.")
@@ -201,26 +217,27 @@ def run_ablation(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, records, captioner)
-    drafts: dict[str, Drafts] = {}
+    maker = DraftMaker(captioners, records, folder, batch_size)
     made: dict[Cell, MadeCell] = {}
+    failed: list[FailedCell] = []
     with AnswerCache(folder / "answers.sqlite") as cache:
-        for cell in cells:
+        # What can be refused is refused before anything is captioned.
+        built_for = {cell: build_refiner(cell, cache, options.get(cell.refiner, {}), make_refiner) for cell in cells}
+        for cell, built in built_for.items():
             if on_cell is not None:
                 on_cell(cell)
-            if cell.decoding not in drafts:
-                drafts[cell.decoding] = make_drafts(captioners, cell.decoding, records, folder, batch_size)
-                require_captions(cell.name, drafts[cell.decoding].captions.values())
-            made[cell] = make_cell(
-                cell,
-                drafts[cell.decoding],
-                records,
-                folder,
-                cache,
-                batch_size,
-                options.get(cell.refiner, {}),
-                make_refiner,
-            )
-    ablation = _score(made, records, names, resamples, seed, spice_images)
+            drafts = maker.drafts(cell.decoding, 1 if built is None else built.refiner.needs_candidates)
+            require_captions(cell.name, drafts.captions.values())
+            try:
+                asked = options.get(cell.refiner, {})
+                made[cell] = make_cell(cell, built, drafts, records, folder, batch_size, asked)
+            except RefinerUnansweredError as error:
+                failed.append(FailedCell(cell, str(error)))
+            if built is not None:
+                built.refiner.close()
+    if not made:
+        raise RefinerUnansweredError(f"{failed[0].reason} No way of captioning has a score.")
+    ablation = replace(_score(made, records, names, resamples, seed, spice_images), failed=tuple(failed))
     write_results(
         folder,
         ablation.comparison.to_dict(),
@@ -257,7 +274,8 @@ def _score(
         texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed, spice_images=spice_images
     )
     tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
-    comparison = SystemComparison(scores, tests, captions, references, skipped=skipped)
+    refinement = {cell.name: one.refinement for cell, one in made.items() if one.refinement}
+    comparison = SystemComparison(scores, tests, captions, references, skipped=skipped, refinement=refinement)
     metric = comparison.headline_metric
     if metric is None:
         raise ConfigurationError(
@@ -276,7 +294,7 @@ def _score(
                 tokens=one.tokens,
                 cost=one.cost,
                 changed=one.changed,
-                unanswered=one.unanswered,
+                refinement=one.refinement,
                 difference=test.difference if test else None,
                 p_corrected=test.p_corrected if test else None,
             )

@@ -1,29 +1,30 @@
-"""One cell of an ablation: drafts, and what a refiner made of them, both kept on the disk as they are made."""
+"""One cell of an ablation: what a refiner made of the drafts, kept on the disk when it is done."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import ConfigurationError, RefinerError
-from ..jsonlines import read_jsonl, write_json, write_jsonl
+from ..errors import BlipRefineError
+from ..jsonlines import write_json
 from ..records import Caption, CaptionRecord, RefinedCaption, RefineRequest
 from ..refine.base import Refiner, kinds_of
 from ..refine.cache import AnswerCache
 from ..refine.captions import refine_request
+from ..refine.counts import count_outcomes
 from ..refine.prompts import load_template
-from .evaluator import Captioner, captions_of
+from ..refine.safety import CircuitBreaker, refine_safely
+from .ablation_drafts import Drafts, file_name
 
 NO_REFINER = "none"
+KEPT_FACTS = ("seconds", "tokens", "cost", "changed", "refinement")
 MODEL_REFINERS = ("bart", "instruct", "openai")
 """Refiners that ask a model: their answers are worth keeping, and prompts and guards are theirs."""
 
@@ -56,6 +57,16 @@ class Cell:
             parts.append(f"guards={self.guards}")
         return " | ".join(parts)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As the beginning of an entry of `ablation.json`."""
+        return {
+            "name": self.name,
+            "decoding": self.decoding,
+            "refiner": self.refiner,
+            "prompt": self.prompt,
+            "guards": self.guards,
+        }
+
 
 def asks_model(refiner: str) -> bool:
     """Whether any refiner of a chain asks a model."""
@@ -68,55 +79,27 @@ def has_prompt(refiner: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Drafts:
-    """The drafts of one way of decoding, and per image the seconds, tokens and US dollars that they took."""
-
-    captions: dict[str, Caption]
-    seconds: float
-
-    @property
-    def tokens(self) -> float:
-        """Tokens that the captioner read and wrote per image; 0 if it does not count them."""
-        return sum(one.tokens or 0 for one in self.captions.values()) / max(len(self.captions), 1)
-
-    @property
-    def cost(self) -> float | None:
-        """US dollars per image: 0 for a captioner that runs here, `None` if a server's prices are not known."""
-        # A server counts tokens and gives no confidence; what runs here gives one.
-        if any(one.tokens and one.cost is None and one.confidence is None for one in self.captions.values()):
-            return None
-        return math.fsum(one.cost or 0.0 for one in self.captions.values()) / max(len(self.captions), 1)
-
-
-@dataclass(frozen=True)
 class MadeCell:
-    """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed; how many
-    questions to a model were not answered, so that the draft stands."""
+    """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed; and what
+    became of the drafts ([`RefineCounts`]), empty without a refiner."""
 
     captions: dict[str, Caption]
     seconds: float
     tokens: float
     cost: float | None
     changed: float
-    unanswered: int = 0
+    refinement: dict[str, Any] = field(default_factory=dict)
 
 
 class Ledger(AnswerCache):
     """A cache that adds up what the answers of one cell cost, whoever paid for them: a cell's price is what it would
-    cost alone, not what was left to pay after the cells before it. And what was asked for without an answer."""
+    cost alone, not what was left to pay after the cells before it."""
 
     def __init__(self, shared: AnswerCache):
         self.shared, self.path = shared, shared.path
-        self.asked: set[str] = set()
         self.seen: dict[str, Any] = {}
 
-    @property
-    def unanswered(self) -> int:
-        """How many different questions got no answer: a refiner puts every answer into its cache, and no failure."""
-        return len(self.asked - self.seen.keys())
-
     def get(self, keys: Sequence[str]) -> list[Any]:
-        self.asked.update(keys)
         found = self.shared.get(keys)
         self.seen.update({key: answer for key, answer in zip(keys, found, strict=True) if answer is not None})
         return found
@@ -138,121 +121,86 @@ class Ledger(AnswerCache):
         """The shared cache stays open for the next cell."""
 
 
-def claim_folder(folder: Path, records: Sequence[CaptionRecord], captioner: str) -> None:
-    """Say what a folder's drafts are of, or make sure that they are of the same.
+@dataclass(frozen=True)
+class CellRefiner:
+    """The refiner of a cell, and the ledger of its answers."""
+
+    refiner: Refiner
+    ledger: Ledger
+
+
+def build_refiner(
+    cell: Cell, cache: AnswerCache, options: Mapping[str, Any], make_refiner: Callable[..., Refiner]
+) -> CellRefiner | None:
+    """The refiner of a cell, before anything is asked; `None` if the cell has none.
+
+    Args:
+        cell (`Cell`): Which.
+        cache (`AnswerCache`): The answers of all cells.
+        options (`Mapping[str, Any]`): Those of this refiner.
+        make_refiner (`Callable`): Builds a refiner from its name and options.
 
     Raises:
-        ConfigurationError: The folder holds drafts of other images or another captioner.
-    """
-    content: list[Any] = [captioner, [(record.image_id, list(record.captions)) for record in records]]
-    if any(record.prompt for record in records):
-        content.append([record.prompt for record in records])
-    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    path = folder / "drafts" / "of.json"
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["sha256"] != fingerprint:
-            raise ConfigurationError(
-                f"{folder} holds an ablation over other images or of another captioner: name another folder."
-            )
-    else:
-        write_json(path, {"sha256": fingerprint, "images": len(records), "captioner": captioner})
-
-
-def make_drafts(
-    captioners: Mapping[str, Captioner] | Callable[[str], Captioner],
-    decoding: str,
-    records: Sequence[CaptionRecord],
-    folder: Path,
-    batch_size: int,
-) -> Drafts:
-    """The drafts of one preset: those on the disk, and the rest in parts, each kept when it is done."""
-    parts = folder / "drafts" / _file_name(decoding)
-    held: dict[str, Caption] = {}
-    spent: list[float] = []
-    for path in sorted(parts.glob("*.jsonl")):
-        for row in read_jsonl(path):
-            # Drafts of a time when the confidence in each candidate was not kept are made anew, as a refiner chooses
-            # differently with them; and so is what could not be captioned.
-            if "candidate_confidences" in row and row["error"] is None:
-                held[row["image_id"]] = Caption.from_dict(row)
-                spent.append(row["seconds"])
-    captioner = None
-    # A part is a few batches: little is lost at an interruption, and there are not as many files as images.
-    size = 8 * batch_size
-    missing = [record for record in records if record.image_id not in held]
-    for start in range(0, len(missing), size):
-        part = missing[start : start + size]
-        if captioner is None:
-            captioner = captioners(decoding) if callable(captioners) else captioners[decoding]
-        began = time.perf_counter()
-        # Refiners are asked here what they are asked in the pipeline, prompt included; scoring cuts it off.
-        made = captions_of(captioner, part, batch_size=batch_size, prompts=True)
-        seconds = (time.perf_counter() - began) / len(part)
-        spent += [seconds] * len(part)
-        named = {image_id: replace(caption, image_id=image_id) for image_id, caption in made.items()}
-        held.update(named)
-        rows = [{**caption.to_dict(), "seconds": seconds} for caption in named.values()]
-        names = (parts / f"{number:08d}.jsonl" for number in count(len(held)))
-        write_jsonl(next(path for path in names if not path.exists()), rows)
-    return Drafts(
-        {record.image_id: held[record.image_id] for record in records}, math.fsum(spent) / max(len(records), 1)
-    )
-
-
-def make_cell(
-    cell: Cell,
-    drafts: Drafts,
-    records: Sequence[CaptionRecord],
-    folder: Path,
-    cache: AnswerCache,
-    batch_size: int,
-    options: Mapping[str, Any],
-    make_refiner: Callable[..., Refiner],
-) -> MadeCell:
-    """The captions of one cell: from the disk where they are there, refined and then kept otherwise.
-
-    Raises:
-        RefinerError: The refiner's model answered nothing at all.
+        ConfigurationError: There is no such refiner, or it does not know an option.
     """
     if cell.refiner == NO_REFINER:
-        return MadeCell(drafts.captions, drafts.seconds, drafts.tokens, drafts.cost, 0.0)
-    # What the pipeline asks its refiner, so that what is measured here is what runs there.
-    requests = [
-        request for record in records if (request := refine_request(drafts.captions[record.image_id], record.image))
-    ]
-    path = folder / "cells" / f"{_file_name(cell.name)}.json"
-    made_of = _made_of(cell, requests, batch_size, options)
-    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if value.get("made_of") == made_of:
-        return MadeCell(
-            _with_texts(drafts, value["captions"]), value["seconds"], value["tokens"], value["cost"], value["changed"]
-        )
-    asked: dict[str, Any] = dict(options)
-    ledger = Ledger(cache)
+        return None
+    ledger, asked = Ledger(cache), dict(options)
     if asks_model(cell.refiner):
         asked["cache"] = ledger
         if cell.prompt is not None:
             asked["prompt"] = cell.prompt
         if cell.guards is not None:
             asked["guards"] = cell.guards
+    return CellRefiner(make_refiner(cell.refiner, **asked), ledger)
+
+
+def make_cell(
+    cell: Cell,
+    built: CellRefiner | None,
+    drafts: Drafts,
+    records: Sequence[CaptionRecord],
+    folder: Path,
+    batch_size: int,
+    options: Mapping[str, Any],
+) -> MadeCell:
+    """The captions of one cell: from the disk where they are there, refined and then kept otherwise.
+
+    Raises:
+        RefinerUnansweredError: The refiner answered nothing at all.
+    """
+    if built is None:
+        return MadeCell(drafts.captions, drafts.seconds, drafts.tokens, drafts.cost, 0.0)
+    refiner, ledger = built.refiner, built.ledger
+    # What the pipeline asks its refiner, so that what is measured here is what runs there.
+    requests = [
+        request
+        for record in records
+        if (request := refine_request(drafts.captions[record.image_id], record.image, record.metadata))
+    ]
+    path = folder / "cells" / f"{file_name(cell.name)}.json"
+    made_of = _made_of(cell, requests, batch_size, options)
+    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if value.get("made_of") == made_of:
+        facts = {name: value[name] for name in KEPT_FACTS}
+        return MadeCell(_with_texts(drafts, value["captions"]), **facts)
+    for one in getattr(refiner, "refiners", [refiner]):
+        # Loading a model does not count in the seconds per image. If it cannot be loaded, the reason is in each answer.
+        with suppress(BlipRefineError):
+            getattr(one, "load", lambda: None)()
     results: list[RefinedCaption] = []
+    breaker, fresh_before = CircuitBreaker(), len(ledger)
     began = time.perf_counter()
-    refiner = make_refiner(cell.refiner, **asked)
-    fresh_before = len(cache)
     for start in range(0, len(requests), batch_size):
-        results += refiner.refine(requests[start : start + batch_size])
+        results += refine_safely(refiner, requests[start : start + batch_size], breaker=breaker)
     elapsed = time.perf_counter() - began
+    counts = count_outcomes(results)
+    counts.require_answers(refiner.name)
     captions = {request.image_id: result.text for request, result in zip(requests, results, strict=True)}
     answers = list(ledger.seen.values())
-    if ledger.unanswered and not answers:
-        reason, _ = Counter(result.reason for result in results).most_common(1)[0]
-        raise RefinerError(
-            f"The refiner of {cell.name!r} answered none of {ledger.unanswered} questions ({reason}). What was done "
-            "before is kept: the same call goes on from there."
-        )
     known = [answer.latency for answer in answers if answer.latency is not None]
     # Where answers came from the cache, the clock says nothing: what they took when they were asked does.
-    from_cache = bool(answers) and len(cache) - fresh_before < len(answers)
+    from_cache = bool(answers) and len(ledger) - fresh_before < len(answers)
     seconds = sum(known) if from_cache and len(known) == len(answers) else elapsed
     costs = [answer.cost for answer in answers]
     paid = None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
@@ -263,20 +211,22 @@ def make_cell(
         tokens=drafts.tokens + sum(answer.tokens for answer in answers) / number,
         cost=None if paid is None or drafts.cost is None else drafts.cost + paid / number,
         changed=sum(text != drafts.captions[image_id].text for image_id, text in captions.items()) / number,
-        unanswered=ledger.unanswered,
+        refinement=counts.to_dict(),
     )
-    if not made.unanswered:  # A cell with holes is no cell: the next call asks again for what is missing.
-        facts = {name: getattr(made, name) for name in ("seconds", "tokens", "cost", "changed")}
+    if not counts.unanswered:  # A cell with holes is no cell: the next call asks again for what is missing.
+        facts = {name: getattr(made, name) for name in KEPT_FACTS}
         write_json(path, {"name": cell.name, "made_of": made_of, "captions": captions, **facts})
     return made
 
 
 def _made_of(cell: Cell, requests: Sequence[RefineRequest], batch_size: int, options: Mapping[str, Any]) -> str:
     """A name for all that a kept cell depends on: what its refiner was asked, with which prompt text and options."""
-    asked = [(one.draft, one.candidates, one.confidence, one.candidate_confidences) for one in requests]
+    asked = [
+        (one.draft, one.candidates, one.confidence, one.candidate_confidences, dict(one.metadata)) for one in requests
+    ]
     prompt = None if cell.prompt is None else load_template(cell.prompt).prompt_id
     # Consensus learns from the rest of a batch which words are common.
-    content = [__version__, asked, prompt, batch_size, dict(options)]
+    content = [__version__, KEPT_FACTS, asked, prompt, batch_size, dict(options)]
     return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()
 
 
@@ -285,9 +235,3 @@ def _with_texts(drafts: Drafts, captions: Mapping[str, str]) -> dict[str, Captio
         image_id: replace(draft, text=captions.get(image_id, draft.text))
         for image_id, draft in drafts.captions.items()
     }
-
-
-def _file_name(name: str) -> str:
-    """A name that any file system takes, and no two cells share."""
-    plain = "".join(char if char.isalnum() else "-" for char in name)[:60]
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

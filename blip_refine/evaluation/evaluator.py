@@ -216,6 +216,10 @@ def refiner_of(system: System) -> str | None:
         return None
     return split_refiner(system)[1] or None
 
+    def with_candidates(self, needed: int) -> PipelineSystem:
+        """The same captioner, with at least `needed` captions per image for a refiner."""
+        return PipelineSystem(self.pipeline.with_candidates(needed))
+
 
 class NamedSystem:
     """A captioner by its name, found to exist, with a refiner that has been found to answer.

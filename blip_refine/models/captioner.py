@@ -97,6 +97,12 @@ def load_captioner(
                 f"{name_or_path} is a {config.model_type!r} model; load_captioner loads captioners "
                 f"({', '.join(FAMILIES)}) such as 'Salesforce/blip-image-captioning-base'."
             )
+        trained = config.architectures or ["BlipForConditionalGeneration"]
+        if not any(name.endswith("ForConditionalGeneration") for name in trained):
+            # Its text decoder would be made up, without an error.
+            raise ModelError(
+                f"{name_or_path} is a {trained[0]}, which cannot caption: it has no text decoder for that."
+            )
         model_class, processor_class = captioner_class(config.model_type)
         options: dict[str, Any] = {}
         if quantization is not None:
@@ -227,7 +233,7 @@ def resize_image_input(model: nn.Module, processor: BlipProcessor, image_size: i
     The grid of position embeddings is interpolated bicubically, as in Dosovitskiy et al. 2021 (ViT), section 3.2.
 
     Args:
-        model ([`BlipForConditionalGeneration`]): The captioner.
+        model ([`BlipForConditionalGeneration`] or [`BlipForImageTextRetrieval`]): The model.
         processor ([`BlipProcessor`]): Its processor.
         image_size (`int`): The new side in pixels, a multiple of the patch size.
 

@@ -1,8 +1,9 @@
 """The original `.pth` checkpoints of salesforce/BLIP and LAVIS, turned into a Hugging Face folder.
 
-Both name the vision encoder's tensors as timm does (`visual_encoder.blocks.0.attn.qkv`) and the text decoder's as
-`transformers` does (`text_decoder.bert.encoder.layer.0...`). Sizes are read from the tensors. The vision encoder's
-LayerNorm adds 1e-6 (`vit.py` of the original code), where the configuration of `transformers` has 1e-5 by default.
+Both name the vision encoder's tensors as timm does (`visual_encoder.blocks.0.attn.qkv`) and those of the text model as
+`transformers` does (`text_decoder.bert.encoder.layer.0...`, `text_encoder.encoder.layer.0...`). These names say what
+a file holds, and the tensors say the sizes. The vision encoder's LayerNorm adds 1e-6 (`vit.py` of the original code),
+where the configuration of `transformers` has 1e-5 by default.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor
+from transformers import AutoTokenizer, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor, BlipProcessor
 
 from ..errors import ConfigurationError, ModelError
 from .blip import BlipForConditionalGeneration
@@ -25,6 +26,12 @@ TOKENIZER = "google-bert/bert-base-uncased"
 HEAD_WIDTH = 64
 """Of every BLIP: base has 12 heads over 768, large 16 over 1024."""
 
+_PREFIXES = {
+    "captioning": ("text_decoder.",),
+    "matching": ("text_encoder.", "vision_proj.", "text_proj.", "itm_head."),
+}
+"""Beside the vision encoder, the parts that a converted model keeps. Their names stay."""
+
 _RENAMED = (
     (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
     (r"^visual_encoder\.pos_embed$", "vision_model.embeddings.position_embedding"),
@@ -34,7 +41,6 @@ _RENAMED = (
     (r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.projection."),
     (r"^visual_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_model.encoder.layers.\1.layer_norm\2."),
     (r"^visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision_model.encoder.layers.\1.mlp."),
-    (r"^text_decoder\.", "text_decoder."),
 )
 
 
@@ -44,12 +50,13 @@ def convert_original(
     *,
     tokenizer: str = TOKENIZER,
     image_size: int | None = None,
-) -> BlipForConditionalGeneration:
-    """Convert an original checkpoint into a folder that [`load_captioner`] and stock `transformers` load.
+) -> BlipForConditionalGeneration | BlipForImageTextRetrieval:
+    """Convert an original checkpoint into a folder that this package and stock `transformers` load.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): A `.pth` file of salesforce/BLIP or LAVIS, captioning or pre-training,
-            base or large. Momentum encoders, queues and matching heads are left out.
+        checkpoint (`str` or `os.PathLike`): A `.pth` file of salesforce/BLIP or LAVIS, base or large. A captioning or
+            pre-training checkpoint becomes a captioner; a retrieval checkpoint becomes an image-text matching model.
+            Momentum encoders and queues are left out.
         folder (`str` or `os.PathLike`): A new or empty folder.
         tokenizer (`str`, defaults to `"google-bert/bert-base-uncased"`): A folder or id of BERT's tokenizer, which the
             checkpoint does not hold.
@@ -57,27 +64,34 @@ def convert_original(
             default that of the checkpoint.
 
     Returns:
-        [`BlipForConditionalGeneration`]: The captioner, in evaluation mode.
+        [`BlipForConditionalGeneration`] or [`BlipForImageTextRetrieval`]: The model, in evaluation mode.
 
     Raises:
         ConfigurationError: The folder is not empty, or `image_size` is not a multiple of the patch size.
-        ModelError: The file is not such a checkpoint, is damaged, or holds more than tensors and plain values; or the
-            tokenizer cannot be loaded.
+        ModelError: The file is not such a checkpoint (of question answering, for example), is damaged, or holds more
+            than tensors and plain values; or the tokenizer cannot be loaded.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigurationError(f"{target} exists and is not an empty folder. Name a new one.")
     if not Path(checkpoint).is_file():
         raise ModelError(f"There is no file {str(checkpoint)!r}.")
-    tensors = _captioner_tensors(Path(checkpoint))
-    config = _config(Path(checkpoint), tensors)
-    model = BlipForConditionalGeneration(config)
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    task, tensors = _read(Path(checkpoint))
+    config = _config(Path(checkpoint), task, tensors)
+    captions = task == "captioning"
+    model = BlipForConditionalGeneration(config) if captions else BlipForImageTextRetrieval(config)
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(f"{checkpoint} is not a BLIP {task} model: sizes do not fit ({told}).") from error
     # Stored once or twice, by release of the original code; tied in the model.
     tied = {"text_decoder.cls.predictions.decoder.weight", "text_decoder.cls.predictions.decoder.bias"}
     lost = sorted((set(missing) - tied) | set(unexpected))
     if lost:
-        raise ModelError(f"{checkpoint} is not a BLIP captioner: {len(lost)} tensors do not fit, such as {lost[0]}.")
+        raise ModelError(
+            f"{checkpoint} is not a BLIP {task} model: {len(lost)} tensors do not fit, such as {lost[0]}."
+        )
     model.tie_weights()
     model.eval()
     size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
@@ -95,7 +109,8 @@ def convert_original(
         )
     if image_size is not None:
         resize_image_input(model, processor, image_size)
-    difference = difference_from_stock(model, vision=True)
+    # A matching model runs stock code: nothing to compare.
+    difference = difference_from_stock(model, vision=True) if captions else None
     if difference:
         raise ModelError(f"The converted model was not saved: {difference}")
     model.save_pretrained(target)
@@ -103,29 +118,54 @@ def convert_original(
     return model
 
 
-def _captioner_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the captioner, under their names in `transformers`."""
+def _read(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """What a checkpoint is for, and the tensors that this needs, under their names in `transformers`."""
     found = read_pickle(path)
     if isinstance(found, dict) and isinstance(found.get("model"), dict):
         found = found["model"]
     if not isinstance(found, dict):
         raise ModelError(f"{path} does not hold a model's weights (tensors by name).")
+    held = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    task = _task(path, held)
     tensors = {}
-    for name, value in found.items():
+    for name, value in held.items():
+        if name.startswith(_PREFIXES[task]):
+            tensors[name] = value.float()
         for pattern, replacement in _RENAMED:
-            if isinstance(name, str) and re.match(pattern, name) and isinstance(value, torch.Tensor):
+            if re.match(pattern, name):
                 tensors[re.sub(pattern, replacement, name)] = value.float()
                 break
     # A buffer that is not saved any more.
-    tensors.pop("text_decoder.bert.embeddings.position_ids", None)
-    if not any(name.startswith("text_decoder.") for name in tensors):
-        holds = "retrieval or matching" if any(str(name).startswith("itm_head.") for name in found) else "no BLIP"
-        raise ModelError(f"{path} has no text decoder, so it cannot caption (it holds a {holds} model).")
-    return tensors
+    for text in ("text_decoder.bert", "text_encoder"):
+        tensors.pop(f"{text}.embeddings.position_ids", None)
+    return task, tensors
 
 
-def _config(path: Path, tensors: dict[str, torch.Tensor]) -> BlipConfig:
-    vision, text = "vision_model.embeddings", "text_decoder.bert"
+def _task(path: Path, tensors: dict[str, torch.Tensor]) -> str:
+    """What a checkpoint was trained for, by the parts that it has."""
+
+    def has(part: str) -> bool:
+        return any(name.startswith(f"{part}.") for name in tensors)
+
+    if has("text_decoder"):
+        # Pre-training has all parts. In question answering the decoder looks at the question, and not at the image.
+        if has("text_encoder") and not has("itm_head"):
+            raise ModelError(
+                f"{path} holds a question-answering model (VQA), which cannot caption. Take a captioning, "
+                "pre-training or retrieval checkpoint."
+            )
+        return "captioning"
+    if has("text_encoder") and has("itm_head"):
+        return "matching"
+    holds = "a model of another task" if has("visual_encoder") else "no BLIP model"
+    raise ModelError(
+        f"{path} has no text decoder and no matching head (it holds {holds}). Take a captioning, pre-training or "
+        "retrieval checkpoint."
+    )
+
+
+def _config(path: Path, task: str, tensors: dict[str, torch.Tensor]) -> BlipConfig:
+    vision, text = "vision_model.embeddings", "text_decoder.bert" if task == "captioning" else "text_encoder"
     try:
         positions = tensors[f"{vision}.position_embedding"]
         patch = tensors[f"{vision}.patch_embedding.weight"].shape[-1]
@@ -152,9 +192,10 @@ def _config(path: Path, tensors: dict[str, torch.Tensor]) -> BlipConfig:
             "sep_token_id": 102,
             "pad_token_id": 0,
         }
+        shared = {} if task == "captioning" else {"image_text_hidden_size": tensors["vision_proj.weight"].shape[0]}
     except (KeyError, IndexError) as error:
-        raise ModelError(f"{path} is not a BLIP captioner: it has no {error.args[0]}.") from error
-    return BlipConfig(vision_config=vision_config, text_config=text_config)
+        raise ModelError(f"{path} is not a BLIP {task} model: it has no {error.args[0]}.") from error
+    return BlipConfig(vision_config=vision_config, text_config=text_config, **shared)
 
 
 def _layers(tensors: dict[str, torch.Tensor], prefix: str) -> int:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..errors import BlipRefineError, ConfigurationError
+from ..errors import BlipRefineError, ConfigurationError, RefinerError, RefinerUnansweredError
 from ..records import RefinedCaption, RefineRequest
 from .base import Refiner, as_request
 
@@ -74,6 +74,24 @@ class CircuitBreaker:
             text += f", and was left alone after {self.failures} failures in a row: {self.skipped} captions kept"
             text += " their draft without being asked for"
         return text + "."
+
+
+def require_working(refiner: Refiner | None) -> None:
+    """Find out before a server starts that its refiner cannot work: later, every caption would be an unrefined draft.
+
+    Args:
+        refiner (`Refiner`, *optional*): Whose [`Refiner.check`] is called.
+
+    Raises:
+        RefinerError: It does not answer.
+        ModelError: Its model cannot be loaded.
+    """
+    try:
+        if refiner is not None:
+            refiner.check()
+    except RefinerUnansweredError as error:
+        # Nothing was run and lost: this is a wrong setting, and ends the start with exit code 2.
+        raise RefinerError(str(error)) from error
 
 
 def refine_safely(

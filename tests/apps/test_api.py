@@ -24,7 +24,17 @@ from blip_refine.data.sources.scenes import make_scene  # noqa: E402
 from blip_refine.errors import ConfigurationError  # noqa: E402
 from blip_refine.pipeline import CaptionPipeline  # noqa: E402
 
-LIMITS = ApiLimits(max_bytes=100_000, queue_size=80, timeout=30, upload_timeout=1, header_timeout=1)
+PATIENCE = 200
+"""Seconds that a client waits, and a server for clients that are not meant to be slow: on a busy machine, the threads
+of this process reach their turn late."""
+
+LIMITS = ApiLimits(
+    max_bytes=100_000, queue_size=80, timeout=PATIENCE, upload_timeout=PATIENCE, header_timeout=PATIENCE
+)
+STRICT = ApiLimits(max_bytes=100_000, queue_size=80, timeout=PATIENCE, upload_timeout=1, header_timeout=1)
+
+# One TLS context for all: making one takes longer than a caption. No connection is kept, as before each request anew.
+CLIENT = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0, max_connections=None), timeout=PATIENCE)
 
 
 def jpeg(number: int) -> bytes:
@@ -55,7 +65,7 @@ class Running:
 
     def __exit__(self, *exception):
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive() and self.error is None
 
     def _run(self):
@@ -86,8 +96,15 @@ def endpoint(pipeline):
         yield running
 
 
+@pytest.fixture(scope="module")
+def strict(pipeline):
+    """A server that lets slow clients go after a second."""
+    with Running(pipeline, STRICT) as running:
+        yield running
+
+
 def send(endpoint, photo: bytes):
-    return httpx.post(f"{endpoint.url}/caption", content=photo, headers={"content-type": "image/jpeg"}, timeout=60)
+    return CLIENT.post(f"{endpoint.url}/caption", content=photo, headers={"content-type": "image/jpeg"})
 
 
 def test_each_form_of_upload_gives_the_caption(endpoint, photos, expected):
@@ -105,15 +122,21 @@ def test_each_form_of_upload_gives_the_caption(endpoint, photos, expected):
     assert httpx.get(f"{endpoint.url}/healthz").json()["status"] == "ok"
 
 
-def test_sixty_four_clients_get_their_own_answers_in_few_batches(endpoint, photos, expected):
-    before = httpx.get(f"{endpoint.url}/healthz").json()
-    with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(lambda number: send(endpoint, photos[number % 12]), range(128)))
-    assert [answer.status_code for answer in answers] == [200] * 128
-    assert [answer.json()["caption"] for answer in answers] == [expected[number % 12] for number in range(128)]
-    after = httpx.get(f"{endpoint.url}/healthz").json()
-    assert after["served"] - before["served"] == 128
-    assert after["batches"] - before["batches"] < 64, "concurrent requests must be captioned together"
+def test_sixty_four_clients_get_their_own_answers_in_few_batches(pipeline, photos, expected):
+    held = Held(pipeline)
+    with Running(held) as running, ThreadPoolExecutor(64) as pool:
+        waiting = [pool.submit(send, running, photos[number % 12]) for number in range(64)]
+        assert held.reached.wait(PATIENCE)
+        while held.sizes[0] + health(running)["waiting"] < 64:
+            time.sleep(0.01)
+        held.released.set()
+        answers = [one.result() for one in waiting]
+        # While the model has the first of them, all others come to wait, and then go in full batches of 16.
+        assert health(running)["batches"] == 1 + -(-(64 - held.sizes[0]) // 16), "requests must be captioned together"
+        answers += pool.map(lambda number: send(running, photos[number % 12]), range(64, 128))
+        assert [answer.status_code for answer in answers] == [200] * 128
+        assert [answer.json()["caption"] for answer in answers] == [expected[number % 12] for number in range(128)]
+        assert health(running)["served"] == 128
 
 
 @pytest.mark.parametrize(
@@ -182,21 +205,19 @@ HEAD = b"POST /caption HTTP/1.1\r\nHost: x\r\n"
     ],
     ids=["silent", "slow headers", "slow body"],
 )
-def test_slow_clients_are_let_go_and_others_do_not_notice(endpoint, photos, expected, sent, answer):
-    slow = [socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) for _ in range(50)]
-    started = time.monotonic()
+def test_slow_clients_are_let_go_and_others_do_not_notice(strict, photos, expected, sent, answer):
+    slow = [socket.create_connection(("127.0.0.1", strict.port), timeout=PATIENCE) for _ in range(50)]
     for connection in slow:
         connection.sendall(sent)
-    assert send(endpoint, photos[1]).json()["caption"] == expected[1]
+    assert send(strict, photos[1]).json()["caption"] == expected[1]
     for connection in slow:
-        with connection:
+        with connection:  # a server without these limits would never answer or hang up
             assert connection.recv(100).startswith(answer)
-    assert time.monotonic() - started < 8
 
 
-def test_a_connection_serves_many_requests_and_is_closed_when_no_more_come(endpoint, photos, expected):
+def test_a_connection_serves_many_requests_and_is_closed_when_no_more_come(strict, photos, expected):
     head = HEAD + f"Content-Type: image/jpeg\r\nContent-Length: {len(photos[0])}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=PATIENCE) as connection:
         for turn in (1, 1, 2):  # the last time two requests at once, one behind the other
             connection.sendall(turn * (head + photos[0]))
             heard = b""
@@ -206,25 +227,23 @@ def test_a_connection_serves_many_requests_and_is_closed_when_no_more_come(endpo
                 heard += part
             assert heard.count(b'"caption":"' + expected[0].encode()) == turn
             time.sleep(0.7)  # all requests together take longer than the headers of one may
-        answered = time.monotonic()
         connection.sendall(HEAD + b"X-Slow: ")
         assert connection.recv(100) == b""
-        assert time.monotonic() - answered < 2
 
 
 def test_connections_beyond_the_most_are_closed_and_the_others_served(pipeline, photos, expected):
-    limits = ApiLimits(max_connections=3, header_timeout=30)
+    limits = ApiLimits(max_connections=3, header_timeout=PATIENCE)
     with Running(pipeline, limits) as running:
         address = ("127.0.0.1", running.port)
-        kept = [socket.create_connection(address, timeout=10) for _ in range(2)]
+        kept = [socket.create_connection(address, timeout=PATIENCE) for _ in range(2)]
         assert send(running, photos[0]).json()["caption"] == expected[0]
-        kept.append(socket.create_connection(address, timeout=10))
+        kept.append(socket.create_connection(address, timeout=PATIENCE))
         for _ in range(5):
-            with socket.create_connection(address, timeout=10) as refused, pytest.raises(ConnectionError):
+            with socket.create_connection(address, timeout=PATIENCE) as refused, pytest.raises(ConnectionError):
                 refused.sendall(HEAD)
                 refused.recv(1) or _hung_up()
         kept.pop().close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while True:
             try:
                 assert send(running, photos[1]).json()["caption"] == expected[1]
@@ -244,18 +263,24 @@ class Held:
 
     def __init__(self, pipeline):
         self.pipeline, self.released, self.reached = pipeline, threading.Event(), threading.Event()
+        self.sizes: list[int] = []
 
     def caption_prepared(self, batch):
+        self.sizes.append(len(batch))
         self.reached.set()
-        assert self.released.wait(60)
+        assert self.released.wait(PATIENCE)
         return self.pipeline.caption_prepared(batch)
 
     def __getattr__(self, name):
         return getattr(self.pipeline, name)
 
 
+def health(endpoint) -> dict:
+    return CLIENT.get(f"{endpoint.url}/healthz").json()
+
+
 def in_flight(endpoint) -> int:
-    return httpx.get(f"{endpoint.url}/healthz").json()["in_flight"]
+    return health(endpoint)["in_flight"]
 
 
 def test_a_full_queue_is_said_at_once_and_what_waits_is_answered(pipeline, photos, expected):
@@ -285,7 +310,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has(pipeline, photos, exp
     held = Held(pipeline)
     with ThreadPoolExecutor(1) as pool, Running(held) as running:
         answer = pool.submit(send, running, photos[3])
-        assert held.reached.wait(30)
+        assert held.reached.wait(PATIENCE)
         running.server.should_exit = True
         time.sleep(0.3)
         held.released.set()

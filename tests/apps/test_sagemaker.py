@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from blip_refine.apps.sagemaker import inference, serve
 from blip_refine.apps.sagemaker.environment import METRIC_DEFINITIONS, parse_flag, read_environment
 from blip_refine.apps.sagemaker.inference import input_fn
 from blip_refine.apps.sagemaker.serve import Endpoint
@@ -24,6 +25,9 @@ from blip_refine.apps.sagemaker.train import last_whole_checkpoint, load_channel
 from blip_refine.data.sources.scenes import make_scene
 from blip_refine.errors import ConfigurationError, SourceFormatError
 from blip_refine.metrics import meteor
+
+from ..refine.server import FakeModel, serving
+from ..refine.tiny_bart import save_tiny_bart
 
 STARTER = Path(__file__).resolve().parents[2] / "blip_refine" / "starter"
 WAIT = 240
@@ -247,6 +251,30 @@ def test_ping_before_the_model_and_without_one(tmp_path):
         server.loader.join(120)
         assert server.failure is not None and call(server, "GET", "/ping")[0] == 503
         server.shutdown()
+
+
+def test_an_endpoint_whose_refiner_cannot_work_ends(monkeypatch, caplog):
+    monkeypatch.setenv("SM_MODEL_DIR", str(STARTER))
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "0")
+    with serving(FakeModel(lambda call: "unauthorized")) as model:
+        monkeypatch.setenv("BLIP_REFINE_REFINER", f"openai:m,base_url={model.url},max_retries=0")
+        with pytest.raises(SystemExit) as stopped:
+            serve.main()
+        assert len(model.calls) == 1
+    assert stopped.value.code == 2 and "Incorrect API key" in caplog.text and "Traceback" not in caplog.text
+    monkeypatch.setenv("BLIP_REFINE_REFINER", "bart:nowhere/at/all")
+    with pytest.raises(SystemExit) as stopped:
+        serve.main()
+    assert stopped.value.code == 2 and "cannot be loaded" in caplog.text
+
+
+def test_a_refiner_of_the_endpoint_is_checked_once_and_given_its_candidates(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLIP_REFINE_REFINER", f"bart:{save_tiny_bart(tmp_path)},guards=false")
+    monkeypatch.setenv("BLIP_REFINE_DECODING", "fast")
+    captioner = inference.model_fn(str(STARTER))
+    assert captioner.refiner._loaded is not None
+    _, [caption] = inference.predict_fn(input_fn(png(), "image/png"), captioner)
+    assert len(caption.candidates) > 1 and caption.refined
 
 
 def test_the_bytes_of_a_picture_json_and_json_lines_say_the_same(endpoint):

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from blip_refine.cli.main import main
+from blip_refine.jsonlines import read_jsonl
 
 from ..refine.server import FakeModel, serving
+from ..refine.tiny_bart import save_tiny_bart
 
 
 def command(capsys, *arguments):
@@ -41,12 +43,60 @@ def test_a_server_that_fails_is_named(tmp_path, capsys):
             "--refiner", "openai:m", "--base-url", running.url, "--output", tmp_path,
         )  # fmt: skip
         model.behave = lambda call: "long_rate_limit" if model.calls[0] is not call else "answer"
-        code, _, error = command(capsys, *arguments)
-        assert code == 0 and "fast | openai:m: 2 questions without an answer" in error
+        code, out, error = command(capsys, *arguments)
+        assert code == 0 and "fast | openai:m: 1 of 3 answered; for the others the draft counts" in error
+        assert "(1 of 3 answered)" in out and "2 unanswered (" in out
         (tmp_path / "answers.sqlite").unlink()
         model.behave = lambda call: "long_rate_limit"
-        code, _, error = command(capsys, *arguments)
-    assert code == 2 and "answered none of 3 questions" in error and "Traceback" not in error
+        code, out, error = command(capsys, *arguments)
+    assert code == 1 and error.count("Error: ") == 1 and "Traceback" not in error
+    assert "'fast | openai:m' has no score: openai:m answered none of the 3 captions (" in error
+    cells = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in cells["cells"]] == ["fast"] and cells["failed"][0]["name"] == "fast | openai:m"
+    assert "has no score" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_bart_in_both_orders_beside_the_drafts(tmp_path, capsys):
+    bart = save_tiny_bart(tmp_path / "bart")
+    fuse, single = f"bart:{bart},guards=false", f"bart:{bart},mode=single,guards=false"
+    arguments = (
+        "starter", "--dataset", "scenes:everyday", "--images", 4, "--decoding", "fast", "--refiner", fuse,
+        "--refiner", single, "--refiner", "bart:nowhere/at/all", "--metrics", "CIDEr", "--output", tmp_path / "a",
+    )  # fmt: skip
+    code, out, error = command(capsys, *arguments)
+    assert code == 1 and "'fast | bart:nowhere/at/all' has no score" in error and "cannot be loaded" in error
+    results = [
+        json.loads((tmp_path / "a" / name).read_text("utf-8")) for name in ("ablation.json", "coco_metrics.json")
+    ]
+    plain, fused, alone = results[0]["cells"]
+    assert plain["name"] == "fast" and "refinement" not in plain
+    for one in (fused, alone):
+        assert one["refinement"] == {"asked": 4, "changed": 4, "unchanged": 0} and one["tokens"] > 0
+        assert results[1]["systems"][one["name"]]["refinement"] == one["refinement"]
+        assert f"{one['name']}, refined: 4 captions: 4 changed, 0 unchanged." in out
+    assert fused["tokens"] > 2 * alone["tokens"], "five captions are read, and one"
+    drafts, wide = sorted((tmp_path / "a" / "drafts").glob("fast-*"), key=lambda path: len(path.name))
+    rows, more = ({row["image_id"]: row for path in of.iterdir() for row in read_jsonl(path)} for of in (drafts, wide))
+    assert all(len(row["candidates"]) == 1 for row in rows.values())
+    assert {name: row["draft"] for name, row in more.items()} == {name: row["draft"] for name, row in rows.items()}
+    assert any(len(row["candidates"]) > 1 for row in more.values())
+    made = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a" / "cells").iterdir())]
+    code, again, _ = command(capsys, *arguments)
+    assert code == 1 and again.replace("\n", "") == out.replace("\n", ""), "the counts survive"
+    assert made == [path.stat().st_mtime_ns for path in sorted((tmp_path / "a" / "cells").iterdir())]
+
+
+@pytest.mark.slow
+def test_the_pictures_reach_the_refiner(tmp_path, capsys):
+    with serving(FakeModel()) as running:
+        refiner = f"openai:m,base_url={running.url},send_image=true"
+        code, _, error = command(
+            capsys, "starter", "--dataset", "scenes:everyday", "--images", 2, "--decoding", "fast",
+            "--refiner", refiner, "--metrics", "CIDEr", "--output", tmp_path,
+        )  # fmt: skip
+        shown = ["data:image/jpeg;base64," in json.dumps(call.body["messages"]) for call in running.calls]
+    assert code == 0 and shown and all(shown), error
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from blip_refine.errors import ConfigurationError, MetricError, RefinerError
+from blip_refine.errors import ConfigurationError, MetricError, RefinerUnansweredError
 from blip_refine.evaluation.ablate import make_grid, mark_best, run_ablation
 from blip_refine.evaluation.ablation_cells import Cell
 from blip_refine.jsonlines import read_jsonl, write_jsonl
@@ -106,17 +106,19 @@ def test_what_a_server_did_not_answer_is_said_and_asked_again(records, tmp_path)
 
     with serving(model) as running:
         found = ablate()
-        assert found.cells[1].unanswered == 2 and found.cells[1].to_dict()["unanswered"] == 2
+        counts = found.cells[1].to_dict()["refinement"]
+        assert counts["asked"] == 12 and counts["changed"] == 10 and sum(counts["unanswered"].values()) == 2
         assert found.cells[1].changed == 1.0, "the rules, which come first, changed those two as well"
-        assert "2 unanswered" in write_report(tmp_path).read_text(encoding="utf-8")
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+        assert page.count("<small>10 of 12 answered</small>") == 2 and "2 unanswered (" in page
         down.clear()
         asked = len(model.calls)
         found = ablate()
-        assert len(model.calls) == asked + 2 and found.cells[1].unanswered == 0
-        assert "unanswered" not in found.cells[1].to_dict()
-        ablate()
         assert len(model.calls) == asked + 2
-    with pytest.raises(RefinerError, match="answered none of 12 questions .*goes on from there"):
+        for again in (found, ablate()):
+            assert again.cells[1].refinement == {"asked": 12, "changed": 12, "unchanged": 0}
+        assert len(model.calls) == asked + 2
+    with pytest.raises(RefinerUnansweredError, match="openai:other answered none of the 12 captions"):
         run_ablation(
             captioners, records, make_grid(["fast"], ["openai:other"]), tmp_path, metrics=METRICS, resamples=50,
             refiner_options={"base_url": running.url, "max_retries": 0},

@@ -117,7 +117,9 @@ def test_what_is_no_captioner_is_said_plainly(tmp_path, tokenizer):
     one_lost = {name: value for name, value in tensors.items() if "blocks.1.mlp.fc2.bias" not in name}
     unknown = {**tensors, "text_decoder.extra.weight": torch.zeros(1)}
     cases = (
-        ({"model": vision | pretraining_extras()}, "no text decoder.*retrieval or matching"),
+        ({"model": vision | pretraining_extras()}, "not a BLIP matching model: it has no text_encoder"),
+        ({"model": vision | {"text_encoder.a": torch.zeros(1), "cls_head.0.weight": torch.zeros(1)}}, "another task"),
+        ({"model": tensors | {"text_encoder.encoder.layer.0.a": torch.zeros(1)}}, "question-answering model .VQA."),
         ({"model": {"conv1.weight": torch.zeros(1)}}, "no text decoder.*no BLIP"),
         ({"model": one_lost}, "1 tensors do not fit, such as .*layers.1.mlp.fc2.bias"),
         ({"model": unknown}, "1 tensors do not fit, such as text_decoder.extra.weight"),

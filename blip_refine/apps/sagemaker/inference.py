@@ -48,12 +48,20 @@ def model_fn(model_dir: str) -> CaptionPipeline:
 
     `BLIP_REFINE_REFINER` and `BLIP_REFINE_DECODING` name a refiner and a decoding preset, and `BLIP_REFINE_PROMPT` is
     what captions begin with. By default the prompt and decoding that are saved with the model are used.
+
+    Raises:
+        RefinerError, ModelError: The refiner does not answer, or a model cannot be loaded.
     """
     from ...pipeline import CaptionPipeline
+    from ...refine.base import load_refiner
+    from ...refine.safety import require_working
 
+    name = os.environ.get("BLIP_REFINE_REFINER")
+    refiner = load_refiner(name) if name else None
+    require_working(refiner)
     return CaptionPipeline.from_pretrained(
         model_dir,
-        refiner=os.environ.get("BLIP_REFINE_REFINER") or None,
+        refiner=refiner,
         decoding=os.environ.get("BLIP_REFINE_DECODING") or None,
         prompt=os.environ.get("BLIP_REFINE_PROMPT"),
     )

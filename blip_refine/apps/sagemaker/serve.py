@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -94,17 +95,30 @@ class Endpoint(ThreadingHTTPServer):
         try:
             self.captioner = model_fn(model_dir)
         except Exception as error:
-            # Kept for whoever serves; /ping goes on saying 503, and the platform gives the container up.
-            logger.exception("The model cannot be loaded")
+            # Kept for whoever serves. Until the server ends, /ping goes on saying 503.
+            plain = isinstance(error, BlipRefineError)
+            logger.error("The endpoint cannot start: %s", error, exc_info=not plain)
             self.failure = error
 
 
 def main() -> None:
-    """Serve `SM_MODEL_DIR` on the port that `SAGEMAKER_BIND_TO_PORT` names."""
+    """Serve `SM_MODEL_DIR` on the port that `SAGEMAKER_BIND_TO_PORT` names.
+
+    If the model or the refiner cannot be used, the process says why and exits with 2; with 1 for an unexpected error.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     model_dir = os.environ.get("SM_MODEL_DIR", "/opt/ml/model")
     with Endpoint(model_dir, port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))) as endpoint:
+
+        def end_if_failed() -> None:
+            endpoint.loader.join()
+            if endpoint.failure is not None:
+                endpoint.shutdown()
+
+        threading.Thread(target=end_if_failed, daemon=True).start()
         endpoint.serve_forever()
+    if endpoint.failure is not None:
+        sys.exit(2 if isinstance(endpoint.failure, BlipRefineError) else 1)
 
 
 if __name__ == "__main__":
