@@ -43,17 +43,17 @@ class BlipRefineError(Exception):
         super().__init__(*texts)
         self.arguments = tuple(arguments)
 
-    def spelled(self, spell: Callable[[str, bool], str]) -> str:
+    def spelled(self, spell: Callable[[str, str | None], str]) -> str:
         """The sentence with every argument that it names as the user writes it.
 
         Args:
-            spell (`Callable[[str, bool], str]`): From an argument's name, and whether the sentence asks for a value,
-                to what is shown instead.
+            spell (`Callable[[str, str | None], str]`): From an argument's name and its value in the sentence ("...",
+                "{'train': 1}", or `None`) to what is shown instead.
         """
         text = str(self)
         for name in dict.fromkeys(self.arguments):
             pattern = rf"(?<![\w-]){re.escape(name)}=(\.\.\.|\{{[^{{}}]*\}})?"
-            text = re.sub(pattern, lambda match: spell(name, match[1] is not None), text)  # noqa: B023
+            text = re.sub(pattern, lambda match: spell(name, match[1]), text)  # noqa: B023
         return text
 
 

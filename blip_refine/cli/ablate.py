@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .output import output
 
 if TYPE_CHECKING:
@@ -14,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def ablate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run folder, an id on the Hub, or 'starter'.")],
     dataset: Annotated[str, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a file, a Hub id.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where everything is kept.")] = Path("ablation"),
@@ -21,7 +35,17 @@ def ablate(
     refiner: Annotated[list[str] | None, typer.Option(help="A refiner, or 'none'; repeatable.")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt template; repeatable.")] = None,
     guards: Annotated[list[str] | None, typer.Option(help="Guards ('form,facts', 'none'); repeatable.")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
@@ -41,7 +65,7 @@ def ablate(
     from ..evaluation.evaluator import PipelineSystem
     from ..pipeline import CaptionPipeline
     from ..report.report import write_report
-    from .data_options import load_split
+    from .data_options import source_options
     from .libraries import quieten_libraries
     from .refine_options import parse_prices
 
@@ -50,8 +74,7 @@ def ablate(
     given = {"base_url": base_url, "api_key_env": api_key_env, "prices": parse_prices(prices)}
     options = {name: value for name, value in given.items() if value is not None}
     quieten_libraries()
-    data = load_split(dataset, split, data_dir=data_dir, limit=images)
-    assert data is not None
+    data = source_options(context).load(dataset, split, images)
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
     def captioner(preset: str):

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .output import output
 
 if TYPE_CHECKING:
@@ -14,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     references: Annotated[
         str, typer.Argument(help="A file of references, or a dataset (flickr8k, scenes:everyday, a folder, a Hub id).")
     ],
@@ -21,8 +35,23 @@ def compare(
         list[str],
         typer.Argument(help="NAME=SYSTEM, the baseline first: a predictions file, a model, or 'model > refiner'."),
     ],
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
-    split: Annotated[str, typer.Option(help="Of the dataset: train, validation or test.")] = "test",
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the dataset: train, validation or test. Default: test or, if there is none, validation."
+        ),
+    ] = None,
     images: Annotated[int | None, typer.Option(help="Only the first so many images of the dataset.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
     folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write result files and report here.")] = None,
@@ -34,16 +63,21 @@ def compare(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
 ) -> None:
     """Compare systems on the same images and references."""
+    from ..data.source_options import OPTION_NAMES
     from ..evaluation.compare import compare_systems
     from ..evaluation.evaluator import parse_systems
-    from .data_options import load_split
+    from .data_options import refuse_flags, source_options, tell_split
     from .libraries import quieten_libraries
 
     named = parse_systems(systems)
     known: Any = references
+    scored: str | None = None
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
         quieten_libraries()  # Loads transformers, which files alone need not.
-        known = load_split(references, split, data_dir=data_dir, limit=images)
+        known = source_options(context).load(references, split, images)
+        scored = tell_split(references, known, split)
+    else:
+        refuse_flags(context, (*OPTION_NAMES, "split", "images"), f"{references} is a file of references.")
     output.note(f"Comparing {', '.join(named)} ...")
     found = compare_systems(
         named,
@@ -57,15 +91,15 @@ def compare(
         batch_size=batch_size,
         output_dir=folder,
     )
-    print_comparison(found)
-    output.result(found.to_dict())
+    print_comparison(found, scored)
+    output.result({**found.to_dict(), **({"split": scored} if scored else {})})
     if folder is not None:
         from ..report.report import write_report
 
         output.line(f"Report: {write_report(folder)}")
 
 
-def print_comparison(found: SystemComparison) -> None:
+def print_comparison(found: SystemComparison, split: str | None = None) -> None:
     """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
     from ..metrics.score import COCO_METRICS
     from ..refine.counts import describe_counts, measured_over
@@ -80,7 +114,8 @@ def print_comparison(found: SystemComparison) -> None:
             cells.append(f"{scores.corpus[metric]:.3f}{ends}" if metric in scores.corpus else "")
         over = measured_over(found.refinement.get(name))
         rows.append([f"{name}\n({over})" if over else name, *cells])
-    output.table(["", *shown], rows, title=f"{len(found.references)} images, all references (95 % intervals)")
+    of = f" of the {split} split" if split else ""
+    output.table(["", *shown], rows, title=f"{len(found.references)} images{of}, all references (95 % intervals)")
     if found.single_reference:
         known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
         rows = [

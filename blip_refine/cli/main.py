@@ -119,12 +119,15 @@ def _with_flags(error: BlipRefineError, app: typer.Typer, arguments: Sequence[st
     command: Any = typer.main.get_command(app)
     known = {one.name: one for one in getattr(command.commands.get(arguments[0]), "params", ())}
 
-    def spell(name: str, with_value: bool) -> str:
+    def spell(name: str, value: str | None) -> str:
         if name in known and known[name].opts:
-            value = f" {known[name].metavar or 'VALUE'}" if with_value else ""
-            return f"{max(known[name].opts, key=len)}{value}"
+            if value == "...":
+                value = known[name].metavar or "VALUE"
+            elif value is not None:  # {'train': 0.9, 'test': 0.1} is typed as train=0.9,test=0.1
+                value = value.strip("{}").replace("'", "").replace(": ", "=").replace(", ", ",")
+            return " ".join(filter(None, (max(known[name].opts, key=len), value)))
         # What has no flag of its own is an option of the source.
-        return f"--option {name}=..." if "option" in known else f"{name}=..." if with_value else f"{name}="
+        return f"--option {name}=..." if "option" in known else f"{name}={value or ''}"
 
     return error.spelled(spell)
 

@@ -237,7 +237,7 @@ def _fill_the_empty(assigned: list[str], drawn: Sequence[_Group], few: Mapping[s
         return
     if lacking:
         raise DataError(
-            f"{len(assigned)} images cannot be split into {', '.join(few)}: each needs a picture of its own, and "
+            f"{len(assigned)} image{'s' if len(assigned) > 1 else ''} cannot be split into {', '.join(few)}: each needs a picture of its own, and "
             f"copies stay together ({sizes}). Add images, or ask for fewer splits: ratios={{'train': 1}}.",
             arguments=("ratios",),
         )
