@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from ..caption_prompts import prompts_in
 from ..errors import ConfigurationError
@@ -72,7 +71,9 @@ def refuse_flags(context: typer.Context, names: Sequence[str], reason: str) -> N
         reason (`str`): Why, as a sentence.
     """
     for name in names:
-        if name in context.params and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        # By name: typer has a copy of click's enumeration in some releases.
+        source = context.get_parameter_source(name) if name in context.params else None
+        if source is not None and source.name != "DEFAULT":
             raise ConfigurationError(f"{reason} Leave out {name}=.", arguments=(name,))
 
 

@@ -173,8 +173,9 @@ def parse_ratios(given: str | Mapping[str, Any]) -> dict[str, float]:
 
 
 def parse_options(given: str | Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """`NAME=VALUE`, several of them, a JSON object or a mapping. Numbers, `true` and `false` are read as JSON has them; everything
-    else is text.
+    """`NAME=VALUE`, several of them, a JSON object or a mapping, as arguments of a source.
+
+    Numbers, `true` and `false` are read as JSON has them; everything else is text.
 
     Raises:
         ConfigurationError: It is none of these, or a name has an argument of its own.

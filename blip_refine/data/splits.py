@@ -97,7 +97,7 @@ def split_by_image(
             for name, share in shares.items()
             if share > 0
         }
-        _fill_the_empty(assigned, drawn, few, seed)
+        _fill_the_empty(assigned, drawn, few, shares, seed)
     for record, split in zip(records, assigned, strict=True):
         result[split].append(replace(record, split=split))
     return result
@@ -200,8 +200,12 @@ def _draw(key: str, seed: int, shares: Mapping[str, float]) -> str:
     return names[-1]
 
 
-def _fill_the_empty(assigned: list[str], drawn: Sequence[_Group], few: Mapping[str, int], seed: int) -> None:
-    """Where a draw left a split without an image, move groups of copies from the largest until each has enough.
+def _fill_the_empty(
+    assigned: list[str], drawn: Sequence[_Group], few: Mapping[str, int], shares: Mapping[str, float], seed: int
+) -> None:
+    """Where a draw left a split without an image, move groups of copies until each has enough.
+
+    They come from the split that is furthest above its share.
 
     Which ones hangs on their hashes alone. What an earlier split has placed is not moved: it may have been trained on.
 
@@ -209,6 +213,7 @@ def _fill_the_empty(assigned: list[str], drawn: Sequence[_Group], few: Mapping[s
         assigned (`list[str]`): The split of each record; changed in place.
         drawn (`Sequence[tuple[str, list[int]]]`): Key and places of each group that was drawn.
         few (`Mapping[str, int]`): How many images each split needs.
+        shares (`Mapping[str, float]`): The share of each split.
         seed (`int`): Of the splits.
     """
     if all(name in assigned for name in few):
@@ -216,17 +221,17 @@ def _fill_the_empty(assigned: list[str], drawn: Sequence[_Group], few: Mapping[s
     for needy, enough in few.items():
         while assigned.count(needy) < enough:
             groups = {name: [one for one in drawn if assigned[one[1][0]] == name] for name in few if name != needy}
-            # The last group of a split stays where it is.
+            # The last group of a split stays where it is, and nobody gives what it needs itself, unless to one that
+            # would stay empty.
             givers = [
                 name
                 for name, held in groups.items()
-                if len(held) > 1 or (held and assigned.count(name) > sum(len(places) for _, places in held))
+                if (len(held) > 1 or (held and assigned.count(name) > sum(len(places) for _, places in held)))
+                and (needy not in assigned or assigned.count(name) > few[name])
             ]
             if not givers:
                 break
-            giver = max(givers, key=lambda name: (assigned.count(name), name))
-            if needy in assigned and assigned.count(giver) <= few[giver]:
-                break
+            giver = max(givers, key=lambda name: (assigned.count(name) - shares[name] * len(assigned), name))
             _, moved = min(groups[giver], key=lambda one: hashlib.sha256(f"{seed} {needy} {one[0]}".encode()).digest())
             for place in moved:
                 assigned[place] = needy
@@ -236,9 +241,10 @@ def _fill_the_empty(assigned: list[str], drawn: Sequence[_Group], few: Mapping[s
         logger.warning("%s is empty: the images that could be in it are in a split already.", " and ".join(lacking))
         return
     if lacking:
+        count = f"{len(assigned)} image{'s' if len(assigned) > 1 else ''}"
         raise DataError(
-            f"{len(assigned)} image{'s' if len(assigned) > 1 else ''} cannot be split into {', '.join(few)}: each needs a picture of its own, and "
-            f"copies stay together ({sizes}). Add images, or ask for fewer splits: ratios={{'train': 1}}.",
+            f"{count} cannot be split into {', '.join(few)}: each needs a picture of its own, and copies stay "
+            f"together ({sizes}). Add images, or ask for fewer splits: ratios={{'train': 1}}.",
             arguments=("ratios",),
         )
     logger.warning(

@@ -272,7 +272,7 @@ def test_too_few_pictures_for_the_splits_say_what_to_do():
     copy = record(CHANGES["re-encoded"](make_photo(0)), "copy.jpg")
     with pytest.raises(DataError, match="3 images cannot be split into train, validation, test.*ratios="):
         split_by_image([*two, copy])
-    with pytest.raises(DataError, match="1 images cannot be split"):
+    with pytest.raises(DataError, match="1 image cannot be split"):
         split_by_image(two[:1], {"train": 1, "test": 1})
     assert len(split_by_image(two, {"train": 1})["train"]) == 2
     assert split_by_image([]) == {"train": [], "validation": [], "test": []}
