@@ -221,14 +221,16 @@ def _fill_the_empty(
     for needy, enough in few.items():
         while assigned.count(needy) < enough:
             groups = {name: [one for one in drawn if assigned[one[1][0]] == name] for name in few if name != needy}
-            # The last group of a split stays where it is, and nobody gives what it needs itself, unless to one that
-            # would stay empty.
-            givers = [
+            # The last group of a split stays where it is.
+            able = [
                 name
                 for name, held in groups.items()
-                if (len(held) > 1 or (held and assigned.count(name) > sum(len(places) for _, places in held)))
-                and (needy not in assigned or assigned.count(name) > few[name])
+                if len(held) > 1 or (held and assigned.count(name) > sum(len(places) for _, places in held))
             ]
+            # Nobody gives what it needs itself, unless to one that would stay empty.
+            givers = [name for name in able if assigned.count(name) > few[name]]
+            if not givers and needy not in assigned:
+                givers = able
             if not givers:
                 break
             giver = max(givers, key=lambda name: (assigned.count(name) - shares[name] * len(assigned), name))
