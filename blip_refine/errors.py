@@ -21,14 +21,41 @@ BlipRefineError                    anything this library refuses; the command li
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+
 from .installation import install_command
 
 
 class BlipRefineError(Exception):
-    """Base of every error that this library raises on purpose. Its text is a plain sentence for the user."""
+    """Base of every error that this library raises on purpose. Its text is a plain sentence for the user.
+
+    Args:
+        *texts (`object`): The sentence.
+        arguments (`Iterable[str]`): The Python arguments that the sentence names, each written `name=`, `name=...` or
+            `name={...}`. Whoever takes them by another name (a flag, a hyperparameter) shows that one instead, see
+            [`spelled`].
+    """
 
     exit_code = 2
     """What the command line exits with: 2 for what was asked wrongly, 1 for what failed."""
+
+    def __init__(self, *texts: object, arguments: Iterable[str] = ()):
+        super().__init__(*texts)
+        self.arguments = tuple(arguments)
+
+    def spelled(self, spell: Callable[[str, str | None], str]) -> str:
+        """The sentence with every argument that it names as the user writes it.
+
+        Args:
+            spell (`Callable[[str, str | None], str]`): From an argument's name and its value in the sentence ("...",
+                "{'train': 1}", or `None`) to what is shown instead.
+        """
+        text = str(self)
+        for name in dict.fromkeys(self.arguments):
+            pattern = rf"(?<![\w-]){re.escape(name)}=(\.\.\.|\{{[^{{}}]*\}})?"
+            text = re.sub(pattern, lambda match: spell(name, match[1]), text)  # noqa: B023
+        return text
 
 
 class ConfigurationError(BlipRefineError, ValueError):

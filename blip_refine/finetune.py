@@ -53,6 +53,7 @@ class FinetunedRun:
         card, report (`Path`): Of the run.
         headline (`str`, *optional*): Whether it helped, in a sentence, as the report begins; `None` without scores.
         unreadable (`dict[str, str]`): Images that were left out in training, and why.
+        evaluation_split (`str`, *optional*): The split that was scored: "test" or, without one, "validation".
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class FinetunedRun:
     report: Path
     headline: str | None
     unreadable: dict[str, str]
+    evaluation_split: str | None = None
 
 
 def finetune(
@@ -89,7 +91,8 @@ def finetune(
         args ([`CaptionTrainingArguments`]): How; `output_dir` becomes the run folder.
         train ([`BlipCaptionDataset`]): What is trained on.
         validation ([`BlipCaptionDataset`], *optional*): What the best checkpoint is chosen on.
-        test ([`BlipCaptionDataset`], *optional*): What is scored before and after. No choice is made on it.
+        test ([`BlipCaptionDataset`], *optional*): What is scored before and after. No choice is made on it. Without
+            it `validation` is scored, and called so everywhere.
         dataset (`str`): What the data are called in card and report.
         lora, quantization, image_size: As in [`load_captioner`].
         merge (`bool`, defaults to `False`): Write the weights with the adapter added in as well, into `merged/`.
@@ -118,18 +121,21 @@ def finetune(
     if begun is not None and args.prompt is None and args.prompt_template is None:
         # What was begun with a prompt goes on with it.
         args.prompt, args.prompt_template = begun.prompt, begun.prompt_template
+    if note := evaluation_note(validation, test, args):
+        narrator.warning(f"There is no test split: the model is {note}.")
+    scored, split = (validation if test is None else test), scored_split(validation, test)
     for part in (train, validation, test):
         prompted(part, args.template)
     fixer = None if refiner is None else as_refiner(refiner)
-    if fixer is not None and test is None:
-        narrator.warning(f"There is no test split, so nothing is refined: {fixer.name} is not used.")
+    if fixer is not None and scored is None:
+        narrator.warning(f"There is nothing to score, so nothing is refined: {fixer.name} is not used.")
     elif fixer is not None:
         # What can be known of a refiner is said before hours of training.
         fixer.check()
     captioner, processor = load_captioner(model, lora=lora, image_size=image_size, quantization=quantization)
     if merge and not lora:
         raise ConfigurationError("There is nothing to merge without an adapter: add lora, or leave out merge.")
-    if test is not None:
+    if scored is not None:
         # It is done below, on the same images, with the refiner's captions beside them.
         args.compare_with_base = False
     trainer = CaptionTrainer(captioner, args, train, validation, processor)
@@ -148,10 +154,10 @@ def finetune(
 
     systems: dict[str, Evaluation] = {}
     unanswered: RefinerUnansweredError | None = None
-    if test is not None:
+    if scored is not None:
         narrator.heading("Before training")
-        drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator)
-        systems["before"] = score(test, drafts, metrics, contaminated, spice_images)
+        drafts = caption_images(trainer.model, processor, scored, args.decoding, args, narrator)
+        systems["before"] = score(scored, drafts, metrics, contaminated, spice_images)
         narrator.note(summarise(systems["before"]))
 
     narrator.heading("Training")
@@ -170,15 +176,15 @@ def finetune(
     for image_id, reason in list(trainer.unreadable.items())[:3]:
         narrator.warning(f"The image {image_id} was left out: {reason}")
 
-    if test is not None:
+    if scored is not None:
         narrator.heading("After training")
         needed = 1 if fixer is None else fixer.needs_candidates
-        drafts = caption_images(trainer.model, processor, test, args.decoding, args, narrator, needed)
-        systems["after"] = score(test, drafts, metrics, contaminated, spice_images)
+        drafts = caption_images(trainer.model, processor, scored, args.decoding, args, narrator, needed)
+        systems["after"] = score(scored, drafts, metrics, contaminated, spice_images)
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
-            refined = refine_with_progress(drafts, fixer, narrator, records=test.records)
+            refined = refine_with_progress(drafts, fixer, narrator, records=scored.records)
             counts = count_outcomes(refined)
             narrator.note(f"  {describe_counts(counts.to_dict())}")
             try:
@@ -186,7 +192,7 @@ def finetune(
             except RefinerUnansweredError as error:
                 unanswered = error
             else:
-                evaluation = score(test, refined, metrics, contaminated, spice_images)
+                evaluation = score(scored, refined, metrics, contaminated, spice_images)
                 systems["refined"] = replace(evaluation, refinement=counts.to_dict())
                 narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
@@ -202,7 +208,8 @@ def finetune(
             if part is not None
         },
         fingerprint=fingerprint_records(train.records),
-        evaluation_split=_split_of(test),
+        evaluation_split=split,
+        evaluation_note=f"{note[0].upper()}{note[1:]}; there is no test split." if note and scored else None,
         overlap=f"{len(overlap)} evaluation images are in the training set" if overlap else "none found",
         decoding=describe_decoding(args.decoding),
         hyperparameters=changed_arguments(args),
@@ -219,7 +226,7 @@ def finetune(
     if unanswered is not None:
         raise unanswered
     headline = sentence(findings.run, tiles(findings.run)) if systems else None
-    return FinetunedRun(folder, systems, card, report, headline, dict(trainer.unreadable))
+    return FinetunedRun(folder, systems, card, report, headline, dict(trainer.unreadable), split)
 
 
 def plan_finetuning(
@@ -345,7 +352,22 @@ def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
     return {**changed, "precision": args.chosen_precision}
 
 
-def _split_of(dataset: BlipCaptionDataset | None) -> str | None:
-    """What the split of all images is called, where the source says so."""
-    names = {record.split for record in dataset.records} if dataset is not None else set()
+def scored_split(validation: BlipCaptionDataset | None, test: BlipCaptionDataset | None) -> str | None:
+    """What the split that is scored is called: that of the test images, where they say so, or "validation" without
+    test images; `None` where nothing is scored."""
+    if test is None:
+        return None if validation is None else "validation"
+    names = {record.split for record in test.records}
     return names.pop() if len(names) == 1 else None
+
+
+def evaluation_note(
+    validation: BlipCaptionDataset | None, test: BlipCaptionDataset | None, args: CaptionTrainingArguments
+) -> str | None:
+    """How a model is scored without test images, as the end of "The model is ..."; `None` where there are some."""
+    if test is not None:
+        return None
+    if validation is None:
+        return "not scored, since there is no validation split either"
+    chosen = ", on which the best checkpoint was chosen" if args.load_best_model_at_end else ""
+    return f"scored on the validation split{chosen}"

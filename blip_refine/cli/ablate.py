@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
@@ -29,6 +42,7 @@ if TYPE_CHECKING:
 
 
 def ablate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="A run folder, an id on the Hub, 'starter', hf:MODEL or openai:MODEL@URL.")
     ],
@@ -38,7 +52,17 @@ def ablate(
     refiner: Annotated[list[str] | None, typer.Option(help="A refiner, or 'none'; repeatable.")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt template; repeatable.")] = None,
     guards: Annotated[list[str] | None, typer.Option(help="Guards ('form,facts', 'none'); repeatable.")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
@@ -70,7 +94,7 @@ def ablate(
     from ..evaluation.ablated import SERVER_DECODING, AblatedCaptioner, default_decodings
     from ..refine.base import kinds_of
     from ..report.report import write_report
-    from .data_options import load_split
+    from .data_options import source_options
     from .libraries import quieten_libraries
 
     decodings = default_decodings(model, decoding)
@@ -83,8 +107,7 @@ def ablate(
         asked = {name: value for name, value in options.items() if name not in ("api_key_env", "prices")}
     share_flags(refiners, asked)
     quieten_libraries()
-    data = load_split(dataset, split, data_dir=data_dir, limit=images)
-    assert data is not None
+    data = source_options(context).load(dataset, split, images)
     output.note(f"{_count(len(cells), 'way')} of captioning {_count(len(data), 'image')}.")
 
     captioner = AblatedCaptioner(model, batch_size=batch_size, api_key_env=api_key_env, prices=options.get("prices"))

@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
@@ -31,6 +44,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     references: Annotated[
         str, typer.Argument(help="A file of references, or a dataset (flickr8k, scenes:everyday, a folder, a Hub id).")
     ],
@@ -41,8 +55,23 @@ def compare(
             "'model > refiner'."
         ),
     ],
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
-    split: Annotated[str, typer.Option(help="Of the dataset: train, validation or test.")] = "test",
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the dataset: train, validation or test. Default: test or, if there is none, validation."
+        ),
+    ] = None,
     images: Annotated[int | None, typer.Option(help="Only the first so many images of the dataset.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas; all by default.")] = None,
     spice_images: SpiceImages = None,
@@ -67,18 +96,23 @@ def compare(
 ) -> None:
     """Compare systems on the same images and references."""
     options = refiner_options(locals())
+    from ..data.source_options import OPTION_NAMES
     from ..evaluation.compare import compare_systems
     from ..evaluation.evaluator import parse_systems, refiner_of
-    from .data_options import load_split
+    from .data_options import refuse_flags, source_options, tell_split
     from .libraries import quieten_libraries
 
     named = parse_systems(systems)
     share_flags([refiner_of(system) for system in named.values()], options)
     names = split_metrics(metrics, spice_images)
     known: Any = references
+    scored: str | None = None
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
         quieten_libraries()  # Loads transformers, which files alone need not.
-        known = load_split(references, split, data_dir=data_dir, limit=images)
+        known = source_options(context).load(references, split, images)
+        scored = tell_split(references, known, split)
+    else:
+        refuse_flags(context, (*OPTION_NAMES, "split", "images"), f"{references} is a file of references.")
     output.note(f"Comparing {', '.join(named)} ...")
     found = compare_systems(
         named,
@@ -94,15 +128,15 @@ def compare(
         output_dir=folder,
         refiner_options=options,
     )
-    print_comparison(found)
-    output.result(found.to_dict())
+    print_comparison(found, scored)
+    output.result({**found.to_dict(), **({"split": scored} if scored else {})})
     if folder is not None:
         from ..report.report import write_report
 
         output.line(f"Report: {write_report(folder)}")
 
 
-def print_comparison(found: SystemComparison) -> None:
+def print_comparison(found: SystemComparison, split: str | None = None) -> None:
     """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
     from ..metrics.score import COCO_METRICS
     from ..refine.counts import describe_counts, measured_over
@@ -117,7 +151,8 @@ def print_comparison(found: SystemComparison) -> None:
             cells.append(f"{scores.corpus[metric]:.3f}{ends}" if metric in scores.corpus else "")
         over = measured_over(found.refinement.get(name))
         rows.append([f"{name}\n({over})" if over else name, *cells])
-    output.table(["", *shown], rows, title=f"{len(found.references)} images, all references (95 % intervals)")
+    of = f" of the {split} split" if split else ""
+    output.table(["", *shown], rows, title=f"{len(found.references)} images{of}, all references (95 % intervals)")
     if found.single_reference:
         known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
         rows = [

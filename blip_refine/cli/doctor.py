@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .output import output
+
+if TYPE_CHECKING:
+    from ..data.dataset import BlipCaptionDataset
 
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -19,7 +35,17 @@ def doctor(
     dataset: Annotated[
         str | None, typer.Option(help="What will be trained on, as in train. Default: no data is looked at.")
     ] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
     images: Annotated[
         int | None, typer.Option(help="Only the first so many images of each split. Default: all.")
     ] = None,
@@ -39,18 +65,19 @@ def doctor(
 
     Takes what train takes: --config, and any training argument (--freeze-vision, --prompt "a picture of ").
     """
+    from ..data.source_options import OPTION_NAMES
     from ..models.captioner import STARTER, load_captioner
     from ..training.device_check import check_devices
     from ..training.doctor import Check, check_captioner, check_machine, check_splits, examine
     from .arguments_from import parse_training_arguments
-    from .data_options import load_split
+    from .data_options import refuse_flags, source_options
     from .libraries import quieten_libraries
 
     quieten_libraries()
     own: dict[str, Any] = {
         "model": model,
         "dataset": dataset,
-        "data_dir": data_dir,
+        **{name: context.params[name] for name in OPTION_NAMES},
         "lora": lora,
         "dora": dora,
         "quantization": quantization,
@@ -61,11 +88,13 @@ def doctor(
     own |= dict.fromkeys(("output", "train_images", "eval_images", "merge", "refiner", "metrics"))
     args, own = parse_training_arguments(context.args, config, own)
     source, adapter = own["dataset"], "dora" if own["dora"] else bool(own["lora"])
-    parts = {}
+    parts: dict[str, BlipCaptionDataset | None] = {}
+    told = source_options(context, own)
     if source:
-        for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):
-            some = own[limit] if images is None else images
-            parts[name] = load_split(source, name, data_dir=own["data_dir"], limit=some, required=name == "train")
+        limits = [own[limit] if images is None else images for limit in ("train_images", "eval_images")]
+        parts = told.load_parts(source, *limits)
+    else:
+        refuse_flags(context, (*OPTION_NAMES, "images"), "Without --dataset no data is looked at.")
 
     def of_captioner():
         captioner, processor = load_captioner(
@@ -86,13 +115,13 @@ def doctor(
         output.line(f"{len(errors)} of {len(found)} checks failed.")
         raise typer.Exit(2)
     same: dict[str, object] = {
-        "--data-dir": data_dir,
         "--config": config,
         "--quantization": quantization,
         "--recipe": recipe,
     }
     same["--image-size"] = image_size
     options = [part for flag, value in same.items() if value is not None for part in (flag, str(value))]
+    options += source_options(context).flags
     options += [flag for flag, value in {"--lora": lora, "--dora": dora}.items() if value]
     command = ["--model", own["model"] or STARTER, "--dataset", source or "scenes:everyday", *options, *context.args]
     output.next_command(f"blip-refine train {shlex.join([*command, '--output', 'run'])}")

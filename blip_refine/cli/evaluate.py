@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 
@@ -17,10 +30,23 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run folder, an id on the Hub, or 'starter'.")],
     dataset: Annotated[str, typer.Option(help="flickr8k, coco, scenes:everyday, a folder, a file, a Hub id.")],
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test. Default: test or, if there is none, validation.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")] = Path("evaluation"),
     images: Annotated[int | None, typer.Option(help="Only the first so many images. Default: all.")] = None,
     recipe: Annotated[
@@ -61,7 +87,7 @@ def evaluate(
     from ..metrics.submission import write_submission
     from ..pipeline import CaptionPipeline
     from ..training.arguments import recipe_decoding
-    from .data_options import check_decoding, load_split
+    from .data_options import check_decoding, source_options, tell_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
@@ -77,8 +103,8 @@ def evaluate(
         options, image_size = of_recipe.options(), image_size or of_recipe.image_size
     check_decoding(model, options, prompt=prompt, **changes)
     template = None if prompt_template is None else PromptTemplate(prompt_template)
-    data = load_split(dataset, split, data_dir=data_dir, limit=images)
-    assert data is not None
+    data = source_options(context).load(dataset, split, images)
+    scored = tell_split(dataset, data, split)
     if template is not None:
         check_template(template, data.records)
     numbers = _submission_ids(submission, dataset, data.records)
@@ -120,11 +146,11 @@ def evaluate(
     evaluation = evaluate_predictions(found, metrics=names, contaminated=bool(overlap), spice_images=spice_images)
     systems = {"model": evaluation}
     write_systems(folder, systems)
-    print_scores(systems)
+    print_scores(systems, scored)
     output.line(f"Scores: {folder / 'coco_metrics.json'}")
     output.line(f"Captions: {folder / 'predictions.jsonl'}")
     output.next_command(f"blip-refine report {folder}")
-    output.result({"folder": str(folder), **evaluation.row})
+    output.result({"folder": str(folder), "split": scored, **evaluation.row})
 
 
 def _submission_ids(path: Path | None, dataset: str, records: Sequence[CaptionRecord]) -> dict[str, int]:

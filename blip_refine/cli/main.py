@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -96,10 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     arguments, flags = _take_global_flags(list(sys.argv[1:] if arguments is None else arguments))
     output.json_mode, output.quiet = "--json" in flags, "--quiet" in flags
+    app = build_app()
     try:
-        build_app()(args=arguments, prog_name="blip-refine", standalone_mode=True)
+        app(args=arguments, prog_name="blip-refine", standalone_mode=True)
     except BlipRefineError as error:
-        _fail(error, f"Error: {error}", error.exit_code, flags)
+        _fail(error, f"Error: {_with_flags(error, app, arguments)}", error.exit_code, flags)
     except KeyboardInterrupt as error:
         _fail(error, "Stopped.", 130, flags)
     except BrokenPipeError:
@@ -109,6 +111,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         text = f"Unexpected {type(error).__name__}: {error}\nRun the same command with --debug for the traceback."
         _fail(error, text, 1, flags)
+
+
+def _with_flags(error: BlipRefineError, app: typer.Typer, arguments: Sequence[str]) -> str:
+    """The error's sentence with the flags of the command that was called in place of Python's arguments."""
+    if not error.arguments or not arguments:
+        return str(error)
+    command: Any = typer.main.get_command(app)
+    known = {one.name: one for one in getattr(command.commands.get(arguments[0]), "params", ())}
+
+    def spell(name: str, value: str | None) -> str:
+        if name in known and known[name].opts:
+            if value == "...":
+                value = known[name].metavar or "VALUE"
+            elif value is not None:  # {'train': 0.9, 'test': 0.1} is typed as train=0.9,test=0.1
+                value = value.strip("{}").replace("'", "").replace(": ", "=").replace(", ", ",")
+            return " ".join(filter(None, (max(known[name].opts, key=len), value)))
+        # What has no flag of its own is an option of the source.
+        return f"--option {name}=..." if "option" in known else f"{name}={value or ''}"
+
+    return error.spelled(spell)
 
 
 def _fail(error: BaseException, text: str, code: int, flags: set[str]) -> None:

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+    source_options,
+)
 from .output import output
 
 if TYPE_CHECKING:
@@ -17,6 +31,7 @@ if TYPE_CHECKING:
 
 
 def prepare(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -24,22 +39,21 @@ def prepare(
         ),
     ],
     output_dir: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source are.")] = None,
-    ratios: Annotated[
-        str | None,
-        typer.Option(help="Shares to split into, as 90/5/5 or train=80,test=20. Default: the source's own splits."),
-    ] = None,
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
     weight: Annotated[
         list[float] | None,
         typer.Option(help="With several sources, the share of each among the images, in their order."),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="The column that holds the image.")] = None,
-    caption_column: Annotated[str | None, typer.Option(help="The column that holds the caption.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="The column that holds the image's name.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="What the source itself takes, as restval=drop. May be repeated."),
     ] = None,
     captions_per_image: Annotated[int | None, typer.Option(help="Keep the first so many of each image.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out captions with fewer words.")] = 2,
@@ -79,15 +93,14 @@ def prepare(
         min_side=min_side,
         max_aspect_ratio=max_aspect_ratio,
     )
-    shares = _parse_ratios(ratios) if ratios else None
-    columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
-    options: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
-    options |= _parse_options(option or [])
+    told = source_options(context)
+    # The splits are made below, of what is left when everything is clean.
+    options = replace(told, ratios=None).arguments
     augmentation = load_augmentation(preview_augment)
     rejections = Rejections()
     if download:
         sources = [_download(sources, output_dir, allow_private)]
-    records = _load(sources, weight, data_dir, captions_per_image, options, rejections, seed)
+    records = _load(sources, weight, captions_per_image, options, rejections, seed)
     name = " + ".join(Path(source).name or source for source in sources)
     with output.progress(f"Looking at {len(records)} images", len(records)) as advance:
         prepared = prepare_dataset(
@@ -95,7 +108,7 @@ def prepare(
             output_dir,
             name=name,
             rules=rules,
-            ratios=shares,
+            ratios=told.ratios,
             seed=seed,
             copy_images=copy_images,
             workers=workers,
@@ -130,7 +143,6 @@ def prepare(
 def _load(
     sources: list[str],
     weights: list[float] | None,
-    data_dir: Path | None,
     captions_per_image: int | None,
     options: dict[str, Any],
     rejections: Rejections,
@@ -145,7 +157,6 @@ def _load(
     parts = {
         source: load_source(
             source,
-            data_dir=data_dir,
             captions_per_image=captions_per_image,
             rejections=rejections,
             **options,
@@ -180,34 +191,3 @@ def _download(sources: list[str], folder: Path, allow_private: bool) -> str:
     for reason, count in report.failures.items():
         output.note(f"  {reason}: {count}")
     return str(target)
-
-
-def _parse_ratios(text: str) -> dict[str, float]:
-    from ..errors import ConfigurationError
-
-    try:
-        if "=" in text:
-            return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
-        shares = [float(share) for share in text.split("/")]
-        names = {2: ("train", "test"), 3: ("train", "validation", "test")}[len(shares)]
-    except (ValueError, KeyError) as error:
-        raise ConfigurationError(f"--ratios is 90/5/5 or train=80,test=20, not {text!r}.") from error
-    return dict(zip(names, shares, strict=True))
-
-
-def _parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Numbers, `true` and `false` are read as JSON has them; everything else is text."""
-    import json
-
-    from ..errors import ConfigurationError
-
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(f"--option is NAME=VALUE, not {pair!r}.")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options

@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from ..evaluation.systems import Evaluation
 
 
-def print_scores(systems: Mapping[str, Evaluation]) -> None:
-    """One row a metric, one column a system, 95 % intervals where they were computed, and what could not be."""
+def print_scores(systems: Mapping[str, Evaluation], split: str | None = None) -> None:
+    """One row a metric, one column a system, 95 % intervals where they were computed, and what could not be.
+
+    Args:
+        systems (`Mapping[str, Evaluation]`): By name.
+        split (`str`, *optional*): The split that they were scored on.
+    """
+    from ..data.split_names import images_of_split
     from ..metrics.score import COCO_METRICS
     from ..refine.counts import describe_counts, measured_over
 
@@ -26,7 +32,7 @@ def print_scores(systems: Mapping[str, Evaluation]) -> None:
     images = len(systems[names[-1]].images)
     over = {name: measured_over(systems[name].refinement) for name in names}
     heads = [f"{name} ({over[name]})" if over[name] else name for name in names]
-    output.table(["", *heads], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
+    output.table(["", *heads], rows, title=f"{images_of_split(images, split)} (95 % bootstrap intervals)")
     for name in names:
         counts = systems[name].refinement
         if counts is not None:

@@ -7,6 +7,19 @@ from typing import Annotated
 
 import typer
 
+from .data_options import (
+    CaptionColumn,
+    DataDir,
+    DownloadDir,
+    IdColumn,
+    ImageColumn,
+    ImageDir,
+    Option,
+    PromptColumn,
+    Ratios,
+    SplitColumn,
+    SplitLists,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
@@ -37,7 +50,17 @@ def train(
         str | None,
         typer.Option(help="Required: flickr8k, coco, scenes:everyday, a folder, a csv or jsonl file, or a Hub id."),
     ] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where the dataset's files are.")] = None,
+    data_dir: DataDir = None,
+    image_dir: ImageDir = None,
+    download_dir: DownloadDir = None,
+    split_lists: SplitLists = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    id_column: IdColumn = None,
+    split_column: SplitColumn = None,
+    prompt_column: PromptColumn = None,
+    ratios: Ratios = None,
+    option: Option = None,
     folder: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the run is written. Default: captioner.")
     ] = None,
@@ -87,6 +110,7 @@ def train(
     --help-all lists all training arguments with their defaults.
     """
     given = locals()
+    from ..data.source_options import OPTION_NAMES
     from ..refine.options import RUN_OPTIONS
     from .arguments_from import describe_fields, parse_training_arguments
 
@@ -98,7 +122,7 @@ def train(
     own = {
         "model": model,
         "dataset": dataset,
-        "data_dir": data_dir,
+        **{name: context.params[name] for name in OPTION_NAMES},
         "output": None if folder is None else str(folder),
         "train_images": train_images,
         "eval_images": eval_images,
@@ -125,15 +149,15 @@ def train(
     args.disable_tqdm = True
     if resume and overwrite:
         raise ConfigurationError("--resume goes on from what --overwrite removes: give one of them.")
-    _run(args, own, resume, overwrite, dry_run)
+    _run(context, args, own, resume, overwrite, dry_run)
 
 
-def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
+def _run(context, args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     from ..errors import ConfigurationError
-    from ..finetune import finetune, plan_finetuning
+    from ..finetune import evaluation_note, finetune, plan_finetuning, scored_split
     from ..models.captioner import STARTER
     from ..training.checkpoints import find_earlier_run, remove_earlier_run
-    from .data_options import describe_prompts, describe_split, load_split
+    from .data_options import describe_prompts, describe_split, source_options
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
@@ -147,10 +171,8 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
             "--overwrite removes it, and another --output keeps it."
         )
     quieten_libraries()
-    source, data_dir = own["dataset"], own["data_dir"]
-    parts = {}
-    for name, limit in (("train", "train_images"), ("validation", "eval_images"), ("test", "eval_images")):
-        parts[name] = load_split(source, name, data_dir=data_dir, limit=own[limit], required=name == "train")
+    source = own["dataset"]
+    parts = source_options(context, own).load_parts(source, own["train_images"], own["eval_images"])
     train_set = parts["train"]
     assert train_set is not None  # required above
     output.heading("Plan")
@@ -178,8 +200,10 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
         )
         for line in plan:
             output.note(line)
+        if note := evaluation_note(parts["validation"], parts["test"], args):
+            output.warning(f"There is no test split: the model is {note}.")
         sizes = {name: 0 if part is None else len(part) for name, part in parts.items()}
-        output.result({"plan": sizes, "details": plan})
+        output.result({"plan": sizes, "scored": scored_split(parts["validation"], parts["test"]), "details": plan})
         return
     fixer = make_refiner(own["refiner"], options)
     if earlier:
@@ -204,7 +228,7 @@ def _run(args, own: dict, resume: bool, overwrite: bool, dry_run: bool) -> None:
     )
     output.line()
     if run.systems:
-        print_scores(run.systems)
+        print_scores(run.systems, run.evaluation_split)
     if run.headline:
         output.line(run.headline)
     output.line(f"Model: {run.folder}")

@@ -7,10 +7,11 @@ moves none of those that were there; all copies of a picture, exact or near, fal
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DataError
 from ..records import CaptionRecord
 from .duplicates import ImageHash, group_duplicates, hash_records
 from .fingerprint import Fingerprint, fingerprint_records, load_fingerprint, save_fingerprint
@@ -30,6 +31,11 @@ __all__ = [
     "split_by_image",
     "split_the_unsplit",
 ]
+
+logger = logging.getLogger(__name__)
+
+_Group = tuple[str, list[int]]
+"""The key that a group of copies is drawn by, and the places of its records."""
 
 DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
@@ -61,10 +67,12 @@ def split_by_image(
 
     Returns:
         `dict[str, list[CaptionRecord]]`: A list for each name in `ratios`, in the order of `records`, each record
-        with its `split` set. A split may be empty when there are few images.
+        with its `split` set. If a split came out empty, as happens with few images, each gets one image per ten
+        (at least one, and no more than ten or its share); a warning gives the sizes.
 
     Raises:
         ConfigurationError: Ratios that are none.
+        DataError: Fewer different pictures than splits.
         ImageDecodeError: An image cannot be read.
     """
     shares = _normalised(DEFAULT_RATIOS if ratios is None else ratios)
@@ -72,13 +80,24 @@ def split_by_image(
         hashes = hash_records(records, perceptual=near_duplicates)
     result: dict[str, list[CaptionRecord]] = {name: [] for name in shares}
     assigned: list[str] = [""] * len(records)
+    drawn: list[_Group] = []
     for group in group_duplicates(hashes):
         split = _earlier_split([hashes[place].content for place in group], previous or {}, shares)
         if split is None:
             # The smallest hash stands for the group, so that the order of the records has no say.
-            split = _draw(min(hashes[place].content for place in group), seed, shares)
+            key = min(hashes[place].content for place in group)
+            split = _draw(key, seed, shares)
+            drawn.append((key, group))
         for place in group:
             assigned[place] = split
+    if records:
+        tenth = len(records) // 10
+        few = {
+            name: max(1, min(tenth, max(10, round(share * len(records)))))
+            for name, share in shares.items()
+            if share > 0
+        }
+        _fill_the_empty(assigned, drawn, few, shares, seed)
     for record, split in zip(records, assigned, strict=True):
         result[split].append(replace(record, split=split))
     return result
@@ -179,6 +198,60 @@ def _draw(key: str, seed: int, shares: Mapping[str, float]) -> str:
         if position < 0:
             return name
     return names[-1]
+
+
+def _fill_the_empty(
+    assigned: list[str], drawn: Sequence[_Group], few: Mapping[str, int], shares: Mapping[str, float], seed: int
+) -> None:
+    """Where a draw left a split without an image, move groups of copies until each has enough.
+
+    They come from the split that is furthest above its share.
+
+    Which ones hangs on their hashes alone. What an earlier split has placed is not moved: it may have been trained on.
+
+    Args:
+        assigned (`list[str]`): The split of each record; changed in place.
+        drawn (`Sequence[tuple[str, list[int]]]`): Key and places of each group that was drawn.
+        few (`Mapping[str, int]`): How many images each split needs.
+        shares (`Mapping[str, float]`): The share of each split.
+        seed (`int`): Of the splits.
+    """
+    if all(name in assigned for name in few):
+        return
+    for needy, enough in few.items():
+        while assigned.count(needy) < enough:
+            groups = {name: [one for one in drawn if assigned[one[1][0]] == name] for name in few if name != needy}
+            # The last group of a split stays where it is.
+            able = [
+                name
+                for name, held in groups.items()
+                if len(held) > 1 or (held and assigned.count(name) > sum(len(places) for _, places in held))
+            ]
+            # Nobody gives what it needs itself, unless to one that would stay empty.
+            givers = [name for name in able if assigned.count(name) > few[name]]
+            if not givers and needy not in assigned:
+                givers = able
+            if not givers:
+                break
+            giver = max(givers, key=lambda name: (assigned.count(name) - shares[name] * len(assigned), name))
+            _, moved = min(groups[giver], key=lambda one: hashlib.sha256(f"{seed} {needy} {one[0]}".encode()).digest())
+            for place in moved:
+                assigned[place] = needy
+    sizes = ", ".join(f"{assigned.count(name)} {name}" for name in few)
+    lacking = [name for name in few if name not in assigned]
+    if lacking and sum(len(places) for _, places in drawn) < len(assigned):
+        logger.warning("%s is empty: the images that could be in it are in a split already.", " and ".join(lacking))
+        return
+    if lacking:
+        count = f"{len(assigned)} image{'s' if len(assigned) > 1 else ''}"
+        raise DataError(
+            f"{count} cannot be split into {', '.join(few)}: each needs a picture of its own, and copies stay "
+            f"together ({sizes}). Add images, or ask for fewer splits: ratios={{'train': 1}}.",
+            arguments=("ratios",),
+        )
+    logger.warning(
+        "With %s images the shares asked for leave a split empty, so images were moved: %s.", len(assigned), sizes
+    )
 
 
 def _earlier_split(contents: Sequence[str], previous: Mapping[str, str], shares: Mapping[str, float]) -> str | None:

@@ -185,7 +185,7 @@ def make_cell(
         facts = {name: value[name] for name in KEPT_FACTS}
         return MadeCell(_with_texts(drafts, value["captions"]), **facts)
     for one in getattr(refiner, "refiners", [refiner]):
-        # Loading a model does not count in the seconds per image. If it cannot be loaded, the reason is in each answer.
+        # Loading a model does not count in the seconds per image. If it fails, each answer says why.
         with suppress(BlipRefineError):
             getattr(one, "load", lambda: None)()
     results: list[RefinedCaption] = []

@@ -317,7 +317,9 @@ def write_results(
         if record is not None:
             full[place]["image"] = _keep_picture(record, folder, place)
     write_jsonl(folder / "predictions.jsonl", full)
-    write_json(folder / "coco_metrics.json", dict(metrics))
+    splits = {record.split for record in by_id.values()}
+    split = {"evaluation_split": splits.pop()} if len(splits) == 1 and None not in splits else {}
+    write_json(folder / "coco_metrics.json", {**split, **metrics})
     if full:
         write_json(folder / "error_analysis.json", analyse_rows(full))
     return folder / "coco_metrics.json"

@@ -24,6 +24,7 @@ class RunFacts:
         splits (`dict`, *optional*): Split name to `{"images", "captions"}`.
         fingerprint (`str`, *optional*): Of the data and its splits.
         evaluation_split (`str`, *optional*): What the evaluated images' split is called.
+        evaluation_note (`str`, *optional*): What a reader must know about that split, in a sentence.
         overlap (`str`, *optional*): The outcome of the check for training images in the evaluation.
         decoding (`dict`, *optional*): How captions were generated.
         hyperparameters (`dict`, *optional*): Those that differ from the defaults.
@@ -41,6 +42,7 @@ class RunFacts:
     splits: dict[str, Any] | None = None
     fingerprint: str | None = None
     evaluation_split: str | None = None
+    evaluation_note: str | None = None
     overlap: str | None = None
     decoding: dict[str, Any] | None = None
     hyperparameters: dict[str, Any] | None = None

@@ -162,7 +162,7 @@ def card_data(run: RunFolder, model_id: str | None, terms: License) -> Any:
             task_name="Image captioning",
             dataset_type=datasets[0] if datasets else _slug(public_name(run.dataset or "captions")),
             dataset_name=origin.name if origin else public_name(run.dataset or "captions"),
-            dataset_split=run.facts.get("evaluation_split"),
+            dataset_split=run.facts.get("evaluation_split") or run.metrics.get("evaluation_split"),
             metric_type=hub_name,
             metric_name=label,
             metric_value=round(float(value), 4),

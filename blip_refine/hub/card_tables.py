@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..data.split_names import images_of_split
 from ..refine.counts import describe_counts, measured_over
 from .facts import METRICS, RunFolder, is_number
 from .markdown import code, escape, table
@@ -36,10 +37,10 @@ def score_summary(run: RunFolder) -> str | None:
     if not run.scores:
         return None
     images, references = run.evaluated_images, run.references_per_image
-    parts = [f"On {images} held-out images" if images else "On held-out images"]
-    split = run.facts.get("evaluation_split")
-    if split:
-        parts.append(f"of the split {code(split)}")
+    split = run.facts.get("evaluation_split") or run.metrics.get("evaluation_split")
+    parts = [f"On {images_of_split(images or None, split, '`{}`')}"]
+    if split == "test":
+        parts.append("of the split `test`")
     if references:
         parts.append(f"with {references} reference caption{'' if references == '1' else 's'} each")
     return " ".join(parts)
@@ -71,6 +72,8 @@ def _score_cell(row: Mapping[str, Any], name: str) -> str:
 def result_notes(run: RunFolder) -> list[str]:
     """How the scores came about, and what a reader must know about them; Markdown."""
     notes: list[str] = []
+    if run.facts.get("evaluation_note"):
+        notes.append(f"**{escape(run.facts['evaluation_note'])}**")
     rows = list(run.scores.values())
     ends = next((end for row in rows for end in (row.get("intervals") or {}).values()), None)
     if ends:

@@ -61,6 +61,8 @@ def measure(run: RunResults) -> Findings:
         run (`RunResults`): What the run folder says.
     """
     run, warnings = complete(run)
+    if run.facts.get("evaluation_note"):
+        warnings = (str(run.facts["evaluation_note"]), *warnings)
     if run.contaminated:
         warnings = (f"These scores are contaminated: {run.contaminated}.", *warnings)
     errors = {name: analyse_errors(judged) for name in run.system_names if (judged := judged_by(run, name))}

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from .. import __version__
+from ..data.split_names import images_of_split
 from ..evaluation.captioner_facts import CAPTIONER_COLUMNS, captioner_row
 from ..jsonlines import atomic_write
 from ..refine.counts import describe_counts, measured_over
@@ -106,6 +107,7 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         tiles=shown,
         sentence=sentence(run, shown),
+        images=images_of_split(len(run.examples) or None, run.evaluation_split),
         styles=system_styles(run.system_names),
         metrics=[metric for metric in METRICS if any(metric in system.scores for system in run.systems)],
         unavailable={metric: reason for system in run.systems for metric, reason in system.unavailable.items()},

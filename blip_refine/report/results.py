@@ -117,6 +117,7 @@ class RunResults:
         facts (`Mapping[str, Any]`): `run.json`.
         people (`People`, *optional*): `human.json`, the summary of people's ratings.
         ablation (`Mapping[str, Any]`): `ablation.json`.
+        evaluation_split (`str`, *optional*): The split that the scores are of.
         contaminated (`str`, *optional*): Why the scores are not those of unseen images, where they are not.
     """
 
@@ -128,6 +129,7 @@ class RunResults:
     facts: Mapping[str, Any] = field(default_factory=dict)
     people: People | None = None
     ablation: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_split: str | None = None
     contaminated: str | None = None
 
     @property
@@ -177,15 +179,18 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         if twice:
             raise SourceFormatError(f"{predictions}: the image {twice[0]!r} is there more than once.")
     log = read_json_object(folder / "trainer_state.json").get("log_history", [])
+    facts = read_json_object(folder / "run.json")
+    split = facts.get("evaluation_split") or metrics.get("evaluation_split")
     return RunResults(
         folder=folder,
         systems=_systems(metrics, folder / "coco_metrics.json"),
         comparisons=tuple(row for row in metrics.get("comparisons", []) if isinstance(row, Mapping)),
         examples=examples,
         log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
-        facts=read_json_object(folder / "run.json"),
+        facts=facts,
         people=_people(read_json_object(folder / "human.json"), folder / "human.json"),
         ablation=read_json_object(folder / "ablation.json"),
+        evaluation_split=None if split is None else str(split),
         contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
     )
 

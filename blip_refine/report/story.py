@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.split_names import images_of_split
 from ..evaluation.significance import INVISIBLE
 from .results import RunResults, SystemScores, is_number
 
@@ -101,7 +102,7 @@ def sentence(run: RunResults, shown: list[Tile]) -> str:
     if not shown:
         return "This run holds no scores yet: what it does hold is shown below."
     images = len(run.examples)
-    over = f" on {images} held-out images" if images else ""
+    over = f" on {images_of_split(images, run.evaluation_split)}" if images else ""
     if len(shown) == 1:
         return f"{shown[0].metric} {shown[0].value:.3f}{over}."
     if len(shown) > FEW:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from blip_refine.apps.sagemaker.environment import METRIC_DEFINITIONS, parse_fla
 from blip_refine.apps.sagemaker.inference import input_fn
 from blip_refine.apps.sagemaker.serve import Endpoint
 from blip_refine.apps.sagemaker.train import last_whole_checkpoint, load_channels, main, pack, parse_arguments
+from blip_refine.data.source_options import SourceOptions
 from blip_refine.data.sources.scenes import make_scene
 from blip_refine.errors import ConfigurationError, SourceFormatError
 from blip_refine.metrics import meteor
 
+from ..data.test_source_options import make_coco
 from ..refine.server import FakeModel, serving
 from ..refine.tiny_bart import save_tiny_bart
 
@@ -75,7 +78,7 @@ def variables(root: Path) -> dict[str, str]:
 
 
 def start_job(root: Path) -> subprocess.Popen:
-    """A job in a process of its own, to be killed. Without a test channel: nothing is scored before it is trained."""
+    """A job in a process of its own, to be killed. Without a test channel, the few validation images are scored."""
     command = [sys.executable, "-m", "blip_refine.apps.sagemaker.train"]
     log = (root / "log.txt").open("a")
     environment = {**os.environ, **variables(root), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -194,6 +197,44 @@ def test_channels(container):
         load_channels(read_environment({}, root=container / "nowhere"), None)
     with pytest.raises(ConfigurationError, match="no channel 'train'"):
         load_channels(read_environment({"SM_CHANNEL_TEST": "/x"}), None)
+
+
+def test_data_hyperparameters(container, tmp_path):
+    alone = variables(container)
+    del alone["SM_CHANNEL_VALIDATION"], alone["SM_CHANNEL_TEST"]
+    environment = read_environment(alone)
+    halves = SourceOptions.parse({"ratios": "50/50", "caption_column": "caption"})
+    parts, _ = load_channels(environment, None, halves)
+    assert parts["validation"] is None and len(parts["train"]) + len(parts["test"]) == 12 > len(parts["train"]) > 2
+    with pytest.raises(ConfigurationError, match="takes no option split_lists="):
+        load_channels(environment, None, SourceOptions(split_lists="x"))
+    with pytest.raises(ConfigurationError, match="leave out data_dir="):
+        load_channels(environment, None, SourceOptions(data_dir="x"))
+    with pytest.raises(ConfigurationError, match="train, validation, test are the splits: leave out ratios="):
+        load_channels(read_environment(variables(container)), None, halves)
+
+
+def test_coco_as_distributed_trains_and_its_validation_split_is_scored(container, run_job, monkeypatch, tmp_path):
+    def missing(*_):
+        raise ConfigurationError("METEOR's program takes longer to start than the whole job")
+
+    monkeypatch.setattr(meteor, "meteor", missing)
+    for name in ("train", "validation", "test"):
+        shutil.rmtree(container / "input" / "data" / name)
+    coco = make_coco(tmp_path / "coco", {"train2017": range(4), "val2017": range(4, 7)})
+    path = container / "input" / "config" / "hyperparameters.json"
+    given = json.loads(path.read_text()) | {"num_train_epochs": "1", "dataset": "coco", "data_dir": str(coco)}
+    path.write_text(json.dumps({**given, "image_dir": str(tmp_path / "nowhere")}))
+    code, _ = run_job(container)
+    failure = (container / "output" / "failure").read_text()
+    assert code == 2 and failure.endswith("Name their folder: the hyperparameter 'image_dir'")
+    path.write_text(json.dumps({**given, "option": '{"form": "annotations"}'}))
+    code, log = run_job(container)
+    assert code == 0, log
+    assert "There is no test split: the model is scored on the validation split" in log
+    final = log.splitlines()[-1]
+    assert "validation_CIDEr=" in final and "validation_Bleu_4=" in final and "test_" not in log
+    assert json.loads((container / "model" / "run.json").read_text())["evaluation_split"] == "validation"
 
 
 def test_whole_checkpoints_by_number(tmp_path):

@@ -121,7 +121,7 @@ def test_bad_input_is_one_plain_sentence(arguments, message, tmp_path, capsys):
 
 
 def test_a_source_without_a_validation_split_can_be_trained_on(photos, capsys):
-    from blip_refine.cli.data_options import load_split
+    from blip_refine.data.source_options import SourceOptions
     from blip_refine.errors import SplitNotFoundError
 
     folder = photos.parent / "two"
@@ -130,11 +130,8 @@ def test_a_source_without_a_validation_split_can_be_trained_on(photos, capsys):
         for n in numbers:
             for suffix in ("jpg", "txt"):
                 (photos / f"{n}.{suffix}").rename(folder / split / f"{n}.{suffix}")
-    sizes = {
-        name: part and len(part)
-        for name in ("train", "validation", "test")
-        for part in [load_split(str(folder), name, data_dir=None, limit=None, required=name == "train")]
-    }
+    parts = SourceOptions().load_parts(str(folder))
+    sizes = {name: part and len(part) for name, part in parts.items()}
     assert sizes == {"train": 5, "validation": None, "test": 3}
     with pytest.raises(SplitNotFoundError, match="no split 'validation'"):
-        load_split(str(folder), "validation", data_dir=None, limit=None)
+        SourceOptions().load(str(folder), "validation")

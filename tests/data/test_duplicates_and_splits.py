@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
@@ -28,9 +29,10 @@ from blip_refine.data.leakage import ensure_no_overlap, find_overlap
 from blip_refine.data.rejections import Rejections
 from blip_refine.data.sources import load_source
 from blip_refine.data.sources.scenes import load_scenes
-from blip_refine.data.splits import keep_on_one_side, split_by_image
+from blip_refine.data.splits import _draw, keep_on_one_side, split_by_image
 from blip_refine.errors import (
     ConfigurationError,
+    DataError,
     ImageDecodeError,
     LeakageError,
     SourceFormatError,
@@ -201,17 +203,79 @@ def test_shares_are_as_asked_for():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sets(st.integers(0, 10_000), min_size=2, max_size=80), st.data())
+@given(st.sets(st.integers(0, 10_000), min_size=12, max_size=80), st.data())
 def test_adding_images_moves_none_that_were_there(numbers, data):
     every = [record(str(n), str(n)) for n in sorted(numbers)]
     hashes = {str(n): ImageHash(f"{n * 2654435761 % 2**32:032x}") for n in numbers}
-    some = data.draw(st.lists(st.sampled_from(every), unique_by=lambda one: one.image_id, min_size=1))
+    some = data.draw(st.lists(st.sampled_from(every), unique_by=lambda one: one.image_id, min_size=12))
+    shares = {"train": 0.5, "test": 0.5}
 
     def split(records):
-        return sides(split_by_image(records, seed=3, hashes=[hashes[one.image_id] for one in records]))
+        # Where the draw left a split empty, images were moved: those are few images, and the next test's.
+        keys = [hashes[one.image_id].content for one in records]
+        assume({_draw(key, 3, shares) for key in keys} == set(shares))
+        return sides(split_by_image(records, shares, seed=3, hashes=[hashes[one.image_id] for one in records]))
 
     before, after = split(some), split(every)
     assert {name: after[name] for name in before} == before
+
+
+def unlike(numbers):
+    """Records and hashes of images that are no copies of each other."""
+    records = [record(f"{n}", f"{n}") for n in numbers]
+    return records, [ImageHash(hashlib.sha256(one.image_id.encode()).hexdigest()[:32]) for one in records]
+
+
+def test_splits_of_enough_images_are_those_of_all_releases():
+    records, hashes = unlike(range(400))
+    parts = split_by_image(records, seed=5, hashes=hashes)
+    assert {name: len(chosen) for name, chosen in parts.items()} == {"train": 356, "validation": 30, "test": 14}
+    expected = "25 33 63 68 109 165 221 228 254 277 288 317 324 357"
+    assert " ".join(one.image_id for one in parts["test"]) == expected
+
+
+@pytest.mark.parametrize("count, least", [(3, 1), (4, 1), (12, 1), (20, 2), (35, 3)])
+def test_few_images_leave_no_split_empty(count, least, caplog):
+    moved = 0
+    for seed in range(30):
+        records, hashes = unlike(range(1000 * seed, 1000 * seed + count))
+        caplog.clear()
+        parts = split_by_image(records, seed=seed, hashes=hashes)
+        sizes = {name: len(chosen) for name, chosen in parts.items()}
+        assert min(sizes.values()) >= 1 and sum(sizes.values()) == count
+        backward = split_by_image(records[::-1], seed=seed, hashes=hashes[::-1])
+        assert sides(backward) == sides(parts)
+        if caplog.messages:
+            moved += 1
+            assert min(sizes.values()) >= least and sizes["train"] == max(sizes.values())
+            told = f"With {count} images the shares asked for leave a split empty, so images were moved: "
+            expected = f"{sizes['train']} train, {sizes['validation']} validation, {sizes['test']} test."
+            assert set(caplog.messages) == {told + expected}
+    assert moved > 5
+
+
+def test_few_images_keep_copies_together_and_what_was_split_before_in_its_place():
+    for seed in range(20):
+        originals = photo_records(range(3), source="a")
+        copies = [record(CHANGES["half the size"](make_photo(n)), f"copy-{n}.jpg", source="b") for n in range(3)]
+        found = sides(split_by_image(originals + copies, seed=seed))
+        assert set(found.values()) == {"train", "validation", "test"}
+        assert all(found[f"{n}.jpg"] == found[f"copy-{n}.jpg"] for n in range(3))
+    records, hashes = unlike(range(12))
+    pinned = {hashed.content: "train" for hashed in hashes[:11]}
+    found = sides(split_by_image(records, hashes=hashes, previous=pinned))
+    assert [found[str(n)] for n in range(11)] == ["train"] * 11
+
+
+def test_too_few_pictures_for_the_splits_say_what_to_do():
+    two = photo_records(range(2))
+    copy = record(CHANGES["re-encoded"](make_photo(0)), "copy.jpg")
+    with pytest.raises(DataError, match="3 images cannot be split into train, validation, test.*ratios="):
+        split_by_image([*two, copy])
+    with pytest.raises(DataError, match="1 image cannot be split"):
+        split_by_image(two[:1], {"train": 1, "test": 1})
+    assert len(split_by_image(two, {"train": 1})["train"]) == 2
+    assert split_by_image([]) == {"train": [], "validation": [], "test": []}
 
 
 def test_copies_fall_on_one_side_also_across_sources():

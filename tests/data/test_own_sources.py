@@ -466,7 +466,7 @@ def test_unknown_sources_name_what_is_known_and_near(photos):
         load_source(str(photos / "caption.csv"))
     with pytest.raises(SourceNotFoundError, match="A int is no source"):
         load_source(3)
-    with pytest.raises(ConfigurationError, match="no option 'caption_colum'.*Did you mean 'caption_column'"):
+    with pytest.raises(ConfigurationError, match="no option caption_colum=;.*Did you mean caption_column="):
         load_source(photos / "captions.csv", caption_colum="x")
     with pytest.raises(ConfigurationError, match="captions_per_image must be at least 1"):
         load_source(photos / "captions.csv", captions_per_image=0)

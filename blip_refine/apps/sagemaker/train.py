@@ -1,7 +1,8 @@
 """SageMaker's training entry point: `python -m blip_refine.apps.sagemaker.train` inside of the container.
 
 Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`, and
-the options of the refiner (`refine.options.RUN_OPTIONS`). The
+the options of the refiner (`refine.options.RUN_OPTIONS`) and those of [`SourceOptions`] (`image_dir`, `caption_column`,
+`ratios`, `option`, ...). The
 channels `train`, `validation` and `test` hold captioned images in any form of `load_source`; one channel alone is
 split by image. A spot stop costs at most what was done since the last save: the next start goes on from it.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...data.source_options import OPTION_NAMES, SourceOptions
 from ...errors import BlipRefineError, ConfigurationError
 from ...refine.base import Refiner, load_refiner
 from ...refine.options import RUN_OPTIONS, share_options
@@ -65,7 +67,8 @@ def train(environment: JobEnvironment | None = None) -> Path:
     values = dict(environment.hyperparameters)
     own = {name: values.pop(name, None) for name in OWN}
     refiner = make_refiner(own["refiner"], {name: values.pop(name) for name in RUN_OPTIONS if name in values})
-    parts, dataset = load_channels(environment, own["dataset"])
+    options = SourceOptions.parse({name: values.pop(name, None) for name in OPTION_NAMES})
+    parts, dataset = load_channels(environment, own["dataset"], options)
     args = parse_arguments(values, environment.checkpoints)
     from ...finetune import finetune
 
@@ -139,15 +142,22 @@ def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
     return args
 
 
-def load_channels(environment: JobEnvironment, dataset: str | None) -> tuple[dict[str, Any], str]:
+def load_channels(
+    environment: JobEnvironment, dataset: str | None, options: SourceOptions | None = None
+) -> tuple[dict[str, Any], str]:
     """The data of a job, by split, and what it is called.
 
+    Args:
+        environment ([`JobEnvironment`]): With the channels.
+        dataset (`str`, *optional*): The hyperparameter: a source, where there is no channel.
+        options ([`SourceOptions`], *optional*): How the data are read.
+
     Raises:
-        ConfigurationError: There is no `train` channel and no `dataset`.
+        ConfigurationError: There is no `train` channel and no `dataset`, or an option that cannot act.
     """
     from ...data.dataset import BlipCaptionDataset
-    from ...data.sources import load_source
 
+    options = options or SourceOptions()
     given = {name: environment.channels[name] for name in SPLITS if name in environment.channels}
     if not given and not dataset:
         raise ConfigurationError(
@@ -155,13 +165,15 @@ def load_channels(environment: JobEnvironment, dataset: str | None) -> tuple[dic
         )
     if given and "train" not in given:
         raise ConfigurationError(f"There is no channel 'train', only {', '.join(given)}.")
-    if len(given) > 1:
-        parts = {name: BlipCaptionDataset.from_source(str(folder)) for name, folder in given.items()}
-    else:
-        source = str(given["train"]) if given else str(dataset)
-        records = {name: load_source(source, split=name) for name in SPLITS}
-        # A handful of images leaves a split of one in twenty without any.
-        parts = {name: BlipCaptionDataset(part) for name, part in records.items() if part or name == "train"}
+    if given and options.data_dir is not None:
+        raise ConfigurationError("The channels hold the data: leave out data_dir=.", arguments=("data_dir",))
+    if len(given) < 2:
+        return options.load_parts(str(given["train"]) if given else str(dataset)), dataset or "sagemaker-channel"
+    if options.ratios is not None:
+        raise ConfigurationError(
+            f"The channels {', '.join(given)} are the splits: leave out ratios=.", arguments=("ratios",)
+        )
+    parts = {name: BlipCaptionDataset.from_source(str(at), **options.arguments) for name, at in given.items()}
     return parts, dataset or "sagemaker-channel"
 
 
@@ -189,13 +201,18 @@ def log_metrics(run: Any) -> None:
             logger.info("step=%s %s", row["step"], " ".join(line))
     if "after" in run.systems:
         corpus = run.systems["after"].scores.corpus
-        logger.info("%s", " ".join(f"test_{name}={value:.6g}" for name, value in corpus.items()))
+        split = run.evaluation_split or "test"
+        logger.info("%s", " ".join(f"{split}_{name}={value:.6g}" for name, value in corpus.items()))
 
 
 def pack(run_folder: Path, model_dir: Path) -> Path:
     """Copy what belongs to the model: no checkpoints, no pickled files."""
     shutil.copytree(run_folder, model_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PACKED))
     return model_dir
+
+
+def _as_hyperparameter(name: str, value: str | None) -> str:
+    return f"the hyperparameter {name!r}" if name in OPTION_NAMES else f"the hyperparameter option {name}=..."
 
 
 def main() -> None:
@@ -207,8 +224,9 @@ def main() -> None:
     except Exception as error:
         plain = isinstance(error, BlipRefineError)
         environment.failure.parent.mkdir(parents=True, exist_ok=True)
-        environment.failure.write_text(str(error) if plain else traceback.format_exc(), encoding="utf-8")
-        logger.error("%s", error, exc_info=not plain)
+        text = error.spelled(_as_hyperparameter) if isinstance(error, BlipRefineError) else str(error)
+        environment.failure.write_text(text if plain else traceback.format_exc(), encoding="utf-8")
+        logger.error("%s", text, exc_info=not plain)
         sys.exit(2 if plain else 1)
 
 

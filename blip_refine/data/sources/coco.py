@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ...errors import SourceFormatError, SourceNotFoundError
+from ...errors import ConfigurationError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import karpathy
@@ -73,6 +73,11 @@ def load(
     if not paths or form == "karpathy":
         wanted = KARPATHY_FILES if form == "karpathy" else KARPATHY_FILES + ANNOTATION_FILES
         raise SourceNotFoundError(f"{folder} has no COCO captions. Expected one of {', '.join(wanted)}.")
+    if restval != "train":
+        raise ConfigurationError(
+            f"{paths[0].name} has no restval, which is of {', '.join(KARPATHY_FILES)}: leave out restval=.",
+            arguments=("restval",),
+        )
     return load_annotations(paths, rejections=rejections, name=name, image_dir=Path(image_dir or folder))
 
 
@@ -123,7 +128,8 @@ def load_annotations(
     records = group_rows(rows(), name, rejections)
     if named and not records:
         raise SourceNotFoundError(
-            f"Not one of the {named} photos that {paths[0]} names was found. Name their folder with image_dir=..."
+            f"Not one of the {named} photos that {paths[0]} names was found. Name their folder: image_dir=...",
+            arguments=("image_dir",),
         )
     return records
 

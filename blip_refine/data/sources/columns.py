@@ -87,13 +87,15 @@ class ColumnOptions:
         image = self.image_column or _find(present, IMAGE_NAMES)
         if image is None:
             raise SourceFormatError(
-                f"{where}: which column holds the image? {there} Say it: image_column=... (--image-column)"
+                f"{where}: which column holds the image? {there} Name it: image_column=...",
+                arguments=("image_column",),
             )
         others = [name for name in present if name != image]
         captions = given or _find_captions(others)
         if not captions and self.require_captions:
             raise SourceFormatError(
-                f"{where}: which column holds the caption? {there} Say it: caption_column=... (--caption-column)"
+                f"{where}: which column holds the caption? {there} Name it: caption_column=...",
+                arguments=("caption_column",),
             )
         return Columns(
             image=image,

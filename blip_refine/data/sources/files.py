@@ -45,7 +45,9 @@ def find_image_folder(folder: Path, names: Sequence[str], given: str | os.PathLi
         if path.is_dir() and any(is_image_name(entry.name) for entry in os.scandir(path)):
             return path
     looked = ", ".join(repr(name) for name in names if name)
-    raise SourceNotFoundError(f"{folder} has no folder of images; looked for {looked}. Name it with image_dir=...")
+    raise SourceNotFoundError(
+        f"{folder} has no folder of images; looked for {looked}. Name it: image_dir=...", arguments=("image_dir",)
+    )
 
 
 def list_images(folder: Path) -> frozenset[str]:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from ...errors import DataError, SourceFormatError, SourceNotFoundError
+from ...errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import karpathy
@@ -89,6 +89,10 @@ def load(
             f"Expected one of {', '.join(CAPTION_FILES)}."
         )
     if captions.suffix == ".json":
+        if split_lists is not None:
+            raise ConfigurationError(
+                f"{captions} has splits of its own: leave out split_lists=.", arguments=("split_lists",)
+            )
         return karpathy.load(captions, rejections=rejections, name=name, image_dir=image_dir)
     photos = find_image_folder(folder, IMAGE_FOLDERS, image_dir)
     splits = read_official_splits(Path(split_lists) if split_lists else folder)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from ...errors import SourceFormatError
+from ...errors import ConfigurationError, SourceFormatError
 from ...records import CaptionRecord
 from ..rejections import Rejections
 from . import table
@@ -48,20 +48,32 @@ def load(
     name = name or folder.resolve().name
     metadata = sorted(path for file in METADATA_FILES for path in folder.rglob(file))
     if metadata:
-        return _load_metadata(folder, metadata, name, columns, rejections)
+        return _load_metadata(folder, metadata, name, image_dir, columns, rejections)
     single = _single_table(folder)
     if single:
         return table.load(single, rejections=rejections, name=name, image_dir=image_dir, columns=columns)
+    of_tables = {"image_dir": image_dir, **{one.name: getattr(columns, one.name) for one in fields(columns)}}
+    idle = [option for option, value in of_tables.items() if value is not None and option != "require_captions"]
+    if idle:
+        raise ConfigurationError(
+            f"{folder} holds no table of captions, so {idle[0]}= has nothing to say: leave it out, or name the table.",
+            arguments=idle,
+        )
     return _load_sidecars(folder, name, columns.require_captions, rejections)
 
 
 def _load_metadata(
-    folder: Path, paths: Sequence[Path], name: str, columns: ColumnOptions, rejections: Rejections
+    folder: Path,
+    paths: Sequence[Path],
+    name: str,
+    image_dir: str | Path | None,
+    columns: ColumnOptions,
+    rejections: Rejections,
 ) -> list[CaptionRecord]:
     records: list[CaptionRecord] = []
     for path in paths:
         split = _split_of_path(path, folder)
-        for record in table.load(path, rejections=rejections, name=name, columns=columns):
+        for record in table.load(path, rejections=rejections, name=name, image_dir=image_dir, columns=columns):
             image_id = record.image_id
             if isinstance(record.image, str) and not columns.id_column and path.parent != folder:
                 image_id = relative_id(path.parent / image_id, folder)

@@ -80,7 +80,9 @@ def group_rows(rows: Iterable[Row], source: str, rejections: Rejections) -> list
             if owner != row.key:
                 raise SourceFormatError(
                     f"{source}: two different images are both called {row.image_id!r} "
-                    f"({firsts[owner].where} and {row.where}). Names must be unique: name another column as id_column."
+                    f"({firsts[owner].where} and {row.where}). Names must be unique: name another column, "
+                    "id_column=...",
+                    arguments=("id_column",),
                 )
             firsts[row.key] = first = row
             captions[row.key] = []

@@ -64,7 +64,8 @@ def open_dataset(
         state = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
         raise HubError(
             f"The data set {repo_id!r} is not in the local cache and {state} ({_first_line(error)}). "
-            "Connect and try again, or pass data_dir= with the files as distributed."
+            "Connect and try again, or pass data_dir=... with the files as distributed.",
+            arguments=("data_dir",),
         ) from error
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise HubError(f"The data set {repo_id!r} cannot be read: {_first_line(error)}") from error
@@ -167,8 +168,9 @@ def load_coco(
     karpathy.check_restval(restval)
     if (image_dir is None) == (download_dir is None):
         raise ConfigurationError(
-            f"{repo_id} holds captions and URLs, not photos. Pass image_dir= with the folder that holds train2014 and "
-            "val2014, or download_dir= to download the photos to; or data_dir= to read all of COCO as distributed."
+            f"{repo_id} holds captions and URLs, not photos. Pass image_dir=... with the folder that holds train2014 "
+            "and val2014, download_dir=... to download the photos to, or data_dir=... with COCO as distributed.",
+            arguments=("image_dir", "download_dir", "data_dir"),
         )
     dataset = open_dataset(repo_id, revision=revision, token=token, cache_dir=cache_dir)
     images = coco_rows(dataset, repo_id)

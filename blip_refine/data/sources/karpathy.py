@@ -105,7 +105,8 @@ def records_of_images(
     if images and not records and not rejections.of("restval"):
         raise SourceNotFoundError(
             f"Not one of the {len(images)} photos that {where} names is under {folder}, for example "
-            f"{images[0]['filename']!r}. Name their folder with image_dir=..."
+            f"{images[0]['filename']!r}. Name their folder: image_dir=...",
+            arguments=("image_dir",),
         )
     return records
 

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from . import (
 )
 from .columns import ColumnOptions
 from .grouping import split_name
+from .made_splits import all_splits, check_made, of_split, take_split
 from .mixed import mix_records, split_together
 
 logger = logging.getLogger(__name__)
@@ -76,8 +78,8 @@ def load_source(
             - several of these with weights, `{"coco": {"weight": 3, "data_dir": "coco"}, "photos/": 1}`: the share of
               each among the images, see `mix_records`.
         split (`str`, *optional*): `"train"`, `"validation"` (or `"dev"`, `"val"`) or `"test"`; all images by default.
-            Where the source has no split of its own, or is all called "train" by the Hub or `datasets`, one is made by
-            image, see `blip_refine.data.splits`.
+            Where the source has no split of its own, or none but "train", splits are made by image, see
+            `blip_refine.data.splits`.
         data_dir (`str` or `os.PathLike`, *optional*): Where the files of a named data set are.
         captions_per_image (`int`, *optional*): Keep only the first so many captions of each image.
         ratios (`Mapping[str, float]`, *optional*): Sizes of the splits to make; 90 / 5 / 5 by default. Where they are
@@ -103,10 +105,18 @@ def load_source(
         raise ConfigurationError(f"captions_per_image must be at least 1, not {captions_per_image}.")
     if is_mixture(source):
         if data_dir is not None:
-            raise ConfigurationError("Several sources have several folders: give each its own data_dir.")
+            raise ConfigurationError(
+                "Several sources have several folders: give each its own data_dir=.", arguments=("data_dir",)
+            )
         records = _mix(source, found, wanted, ratios, split_seed, options)
     elif isinstance(source, str) and source.split(":")[0] == "scenes":
-        records = _load_scenes(source, wanted, options)
+        if data_dir is not None:
+            raise ConfigurationError(
+                f"{source} is drawn and has no files: leave out data_dir=.", arguments=("data_dir",)
+            )
+        records = _load_scenes(source, None if ratios else wanted, found, options)
+        if ratios is not None:
+            records = take_split(records, wanted, name, ratios, split_seed)
     else:
         records = _read(source, Path(data_dir) if data_dir is not None else None, found, options)
         called_train = is_dataset(source) or isinstance(source, Mapping) or _comes_from_hub(source, data_dir)
@@ -114,12 +124,38 @@ def load_source(
             # On the Hub everything is at least called "train": what knows no other split has not been split yet.
             records = [replace(record, split=None) for record in records]
         if wanted is not None or ratios is not None:
-            records = _take_split(records, wanted, name, ratios, split_seed)
+            records = take_split(records, wanted, name, ratios, split_seed)
     if captions_per_image is not None:
         records = [replace(record, captions=record.captions[:captions_per_image]) for record in records]
     if rejections is None:
         found.log(logger, name)
     return records
+
+
+def load_splits(source: Any, **options: Any) -> dict[str, list[CaptionRecord]]:
+    """The records of every split of a source, which is read once; splits are made where it has none.
+
+    Args:
+        source, options: See `load_source`, without `split`.
+
+    Returns:
+        `dict[str, list[CaptionRecord]]`: Split to its records, as `load_source(split=...)` returns them.
+
+    Raises:
+        SourceNotFoundError, SourceFormatError, HubError, ConfigurationError, DataError: See `load_source`.
+    """
+    if is_mixture(source):
+        from ..splits import DEFAULT_RATIOS
+
+        found = {}
+        for name in DEFAULT_RATIOS:
+            with suppress(SplitNotFoundError):
+                found[name] = load_source(source, split=name, **options)
+        return found
+    records = load_source(source, **options)
+    if options.get("ratios") is not None:
+        return {name: [record for record in records if record.split == name] for name in options["ratios"]}
+    return all_splits(records, describe_source(source), None, options.get("split_seed", 0))
 
 
 def iterate_source(
@@ -203,11 +239,11 @@ def _mix(
         records[name] = []  # keeps the order
     made = {name for name, whole in to_split.items() if all(record.split is None for record in whole)}
     if made:
-        _check_made(wanted, ratios, min(made))
+        check_made(wanted, ratios, min(made))
         to_split = split_together(to_split, ratios, seed, rejections)
     for name, whole in to_split.items():
         if wanted is not None and name not in made:
-            whole = _of_split(whole, wanted, name)
+            whole = of_split(whole, wanted, name)
         records[name] = [record for record in whole if wanted is None or record.split == wanted]
     return mix_records(records, weights, seed=seed)
 
@@ -240,7 +276,10 @@ def _read_named(
     if data_dir is None:
         repo_id = hub.KNOWN_IDS.get(name)
         if repo_id is None:
-            raise SourceNotFoundError(f"Where are the files of {name}? Pass data_dir= with the folder as distributed.")
+            raise SourceNotFoundError(
+                f"Where are the files of {name}? Pass data_dir=... with the folder as distributed.",
+                arguments=("data_dir",),
+            )
         loader = hub.load_coco if name == "coco" else hub.load
         return _call(loader, repo_id, name, rejections, {"name": name, **options})
     if not data_dir.is_dir():
@@ -309,8 +348,11 @@ def _call(loader: Callable[..., Any], place: Any, name: str, rejections: Rejecti
     unknown = [option for option in options if option not in taken]
     if unknown:
         near = difflib.get_close_matches(unknown[0], taken, 1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigurationError(f"{name} takes no option {unknown[0]!r}; it takes {', '.join(taken)}.{meant}")
+        meant = f" Did you mean {near[0]}=?" if near else ""
+        listed = ", ".join(f"{option}=" for option in taken if option != "name") or "none"
+        raise ConfigurationError(
+            f"{name} takes no option {unknown[0]}=; it takes {listed}.{meant}", arguments=(*taken, *unknown)
+        )
     said = {option: options[option] for option in of_columns if option in options}
     others = {option: value for option, value in options.items() if option not in said}
     if said:
@@ -318,56 +360,20 @@ def _call(loader: Callable[..., Any], place: Any, name: str, rejections: Rejecti
     return loader(place, rejections=rejections, **others)
 
 
-def _load_scenes(source: str, split: str | None, options: dict[str, Any]) -> list[CaptionRecord]:
-    from .scenes import load_scenes
-
+def _load_scenes(
+    source: str, split: str | None, rejections: Rejections, options: dict[str, Any]
+) -> list[CaptionRecord]:
     if source not in SCENES:
         raise SourceNotFoundError(_not_found(source))
-    return load_scenes(source.split(":", 1)[1], split, **options)
 
+    def load(
+        domain: str, *, rejections: Rejections, count: int | None = None, seed: int = 0, size: int = 96
+    ) -> list[CaptionRecord]:
+        from .scenes import load_scenes
 
-def _take_split(
-    records: list[CaptionRecord],
-    wanted: str | None,
-    name: str,
-    ratios: Mapping[str, float] | None,
-    seed: int,
-) -> list[CaptionRecord]:
-    from ..splits import split_by_image
+        return load_scenes(domain, split, count=count, seed=seed, size=size)
 
-    if ratios is None and any(record.split is not None for record in records):
-        return _of_split(records, str(wanted), name)
-    if ratios is None and name.startswith("flickr"):
-        logger.warning(
-            "%s: the official split is not known here, so one is made by image; scores on it do not compare with "
-            "published ones. split_lists= names a folder of the official lists; on the Hub, 'jxie/flickr8k' has them.",
-            name,
-        )
-    parts = split_by_image(records, _check_made(wanted, ratios, name), seed)
-    if wanted is not None:
-        return parts[wanted]
-    split_of = {record.image_id: part for part, chosen in parts.items() for record in chosen}
-    return [replace(record, split=split_of[record.image_id]) for record in records]
-
-
-def _check_made(wanted: str | None, ratios: Mapping[str, float] | None, name: str) -> Mapping[str, float]:
-    """The sizes of the splits to make, of which the wanted one is one."""
-    from ..splits import DEFAULT_RATIOS
-
-    ratios = ratios or DEFAULT_RATIOS
-    if wanted is not None and wanted not in ratios:
-        raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(ratios)}.")
-    return ratios
-
-
-def _of_split(records: list[CaptionRecord], wanted: str, name: str) -> list[CaptionRecord]:
-    own = sorted({record.split for record in records if record.split is not None})
-    if wanted not in own:
-        raise SplitNotFoundError(
-            f"{name} has no split {wanted!r}; it has {', '.join(map(repr, own))}. "
-            "To make other splits of it, pass ratios=, for example {'train': 0.9, 'validation': 0.1}."
-        )
-    return [record for record in records if record.split == wanted]
+    return _call(load, source.split(":", 1)[1], source, rejections, options)
 
 
 def _known() -> str:

@@ -120,7 +120,8 @@ def records_of_rows(
     if missing and not kept:
         raise SourceNotFoundError(
             f"Not one of the {len(missing)} images that {where} names is under {folder}, for example {missing[0]!r}. "
-            "Paths are relative to the table; name another folder with image_dir=..."
+            "Paths are relative to the table; name another folder: image_dir=...",
+            arguments=("image_dir",),
         )
     return records
 

@@ -79,7 +79,8 @@ def load(
             records += _crops(found, photo, image_id, name, metadata, min_region_side, rejections)
     if images and not records:
         raise SourceNotFoundError(
-            f"Not one of the {images} photos of {path} is there. Name their folder: image_dir=..."
+            f"Not one of the {images} photos of {path} is there. Name their folder: image_dir=...",
+            arguments=("image_dir",),
         )
     return records
 
