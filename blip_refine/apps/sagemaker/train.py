@@ -1,8 +1,7 @@
 """SageMaker's training entry point: `python -m blip_refine.apps.sagemaker.train` inside of the container.
 
-Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`, and
-the options of the refiner (`refine.options.RUN_OPTIONS`) and those of [`SourceOptions`] (`image_dir`, `caption_column`,
-`ratios`, `option`, ...). The
+Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`, the
+options of the refiner (`refine.options.RUN_OPTIONS`) and those of [`SourceOptions`] (`image_dir`, `ratios`, ...). The
 channels `train`, `validation` and `test` hold captioned images in any form of `load_source`; one channel alone is
 split by image. A spot stop costs at most what was done since the last save: the next start goes on from it.
 """
