@@ -7,6 +7,23 @@ from typing import Annotated
 
 import typer
 
+from .decoding_options import (
+    LengthPenalty,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    NumReturnSequences,
+    Preset,
+    Prompt,
+    RepetitionPenalty,
+    SamplingSeed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding_changes,
+)
+
 
 def caption(
     paths: Annotated[
@@ -23,19 +40,22 @@ def caption(
     model: Annotated[
         str, typer.Option("--model", "-m", help="A folder, a model id of the Hub, or 'starter'.")
     ] = "starter",
-    decoding: Annotated[
-        str | None,
-        typer.Option(help="accurate, fast, creative or candidates; by default the model's own."),
-    ] = None,
-    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; by default the decoding's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest caption, in tokens.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="What every caption begins with; by default the model's own prompt.")
-    ] = None,
+    decoding: Preset = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    num_return_sequences: NumReturnSequences = None,
+    seed: SamplingSeed = None,
+    prompt: Prompt = None,
     prompt_template: Annotated[
         str | None, typer.Option(help="A prompt per image, from the columns of a table ('a photo of {name}, ').")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For sampling ('creative').")] = None,
     refiner: Annotated[str | None, typer.Option(help="Such as rules, or 'rules>consensus'.")] = None,
     abstain_below: Annotated[float | None, typer.Option(help="Flag captions of lower confidence for review.")] = None,
     block: Annotated[list[str] | None, typer.Option(help="Flag captions with this word; can be repeated.")] = None,
@@ -67,6 +87,7 @@ def caption(
     allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses, too.")] = False,
 ) -> None:
     """Caption images. A second run skips what is done; Ctrl-C keeps what is finished."""
+    changes = decoding_changes(locals())
     from ..errors import ConfigurationError
     from .caption_inputs import Shard
     from .caption_run import CaptionRun, read_list
@@ -75,7 +96,6 @@ def caption(
         raise ConfigurationError("--overwrite begins anew and --append keeps what is there: give one of them.")
     if sidecar not in (None, "txt"):
         raise ConfigurationError(f"--sidecar writes txt files, not {sidecar!r}.")
-    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "seed": seed}
     blocked = [*(block or []), *(read_list(block_file) if block_file else [])]
     run = CaptionRun(
         paths,
@@ -98,7 +118,6 @@ def caption(
         model,
         decoding=decoding,
         changes=changes,
-        prompt=prompt,
         refiner=refiner,
         abstain_below=abstain_below,
         blocked_words=blocked,

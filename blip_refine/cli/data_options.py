@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..caption_prompts import prompts_in
@@ -11,7 +10,6 @@ from ..errors import ConfigurationError, DataError, SplitNotFoundError
 
 if TYPE_CHECKING:
     from ..data.dataset import BlipCaptionDataset
-    from ..models.decoding import DecodingOptions
     from ..records import CaptionRecord
 
 
@@ -50,21 +48,6 @@ def load_split(
             raise DataError(f"{source} has no images in its {split} split.")
         return None
     return BlipCaptionDataset(records)
-
-
-def check_decoding(model: str, decoding: DecodingOptions | str | None, **changes: Any) -> None:
-    """Refuse decoding options that contradict each other before a model is loaded, where its folder is here.
-
-    Args:
-        model (`str`): A folder, a model id of the Hub, or "starter".
-        decoding, changes: As in [`effective_decoding`].
-    """
-    from ..models.captioner import resolve_checkpoint
-    from ..models.saved_defaults import effective_decoding, read_defaults
-
-    place = Path(resolve_checkpoint(model))
-    if place.is_dir():
-        effective_decoding(read_defaults(place), decoding, **changes)
 
 
 def describe_prompts(records: Sequence[CaptionRecord]) -> str | None:

@@ -7,6 +7,19 @@ from typing import Annotated
 
 import typer
 
+from .decoding_options import (
+    TRAINING_FLAGS,
+    LengthPenalty,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    Prompt,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+)
 from .output import output
 
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -40,6 +53,22 @@ def train(
         int | None,
         typer.Option(help="Side of the pictures in pixels; positions are interpolated. Default: the model's."),
     ] = None,
+    decoding: Annotated[
+        str | None,
+        typer.Option(
+            help="accurate (the default), fast or creative: how captions are made, and saved with the model."
+        ),
+    ] = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    prompt: Prompt = None,
     refiner: Annotated[
         str | None, typer.Option(help="Score refined captions too: rules, rules>consensus ... Default: none.")
     ] = None,
@@ -63,6 +92,7 @@ def train(
     if help_all:
         output.table(["flag", "default", "what it is"], describe_fields())
         return
+    given = locals()
     own = {
         "model": model,
         "dataset": dataset,
@@ -75,11 +105,13 @@ def train(
         "quantization": quantization,
         "merge": merge,
         "recipe": recipe,
+        "decoding": decoding,
         "image_size": image_size,
         "refiner": refiner,
         "metrics": metrics,
     }
-    args, own = parse_training_arguments(context.args, config, own)
+    decided = [f"--{name}={given[name]}" for name in TRAINING_FLAGS if given[name] is not None]
+    args, own = parse_training_arguments([*context.args, *decided], config, own)
     from ..errors import ConfigurationError
 
     if not own["dataset"]:
