@@ -7,6 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .decoding_options import (
+    LengthPenalty,
+    Loss,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    NumReturnSequences,
+    Preset,
+    Prompt,
+    RepetitionPenalty,
+    TableForm,
+    Temperature,
+    TopK,
+    TopP,
+    check_decoding,
+    decoding_changes,
+    naming_flags,
+    with_seed,
+)
 from .output import output
 
 if TYPE_CHECKING:
@@ -28,47 +48,78 @@ def compare(
     folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write result files and report here.")] = None,
     pairs: Annotated[str, typer.Option(help="Test 'all' pairs, or each against the first ('baseline').")] = "all",
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the bootstrap and for sampling.")] = 0,
+    decoding: Preset = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    num_return_sequences: NumReturnSequences = None,
+    prompt: Prompt = None,
+    loss: Loss = True,
+    table: TableForm = None,
     common: Annotated[bool, typer.Option(help="Use the images that all have, instead of refusing.")] = False,
     single_reference: Annotated[bool, typer.Option(help="Also score against the first reference alone.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
 ) -> None:
-    """Compare systems on the same images and references."""
+    """Compare systems on the same images and references. Decoding flags hold for all systems that are models."""
+    changes = decoding_changes(locals(), leave_out=["seed"])
     from ..evaluation.compare import compare_systems
-    from ..evaluation.evaluator import parse_systems
+    from ..evaluation.evaluator import is_file_of_predictions, parse_systems
     from .data_options import load_split
     from .libraries import quieten_libraries
+    from .scores_table import check_table_form, print_tables
 
+    check_table_form(table)
     named = parse_systems(systems)
+    models = [system.partition(">")[0].strip() for system in named.values() if not is_file_of_predictions(system)]
+    how = {"decoding": decoding, "prompt": changes.pop("prompt", None), "changes": changes}
+    if models:
+        for model in models:
+            check_decoding(model, decoding, {**changes, "prompt": prompt})
+        how["changes"] = with_seed(models[0], decoding, changes, seed)
     known: Any = references
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
         quieten_libraries()  # Loads transformers, which files alone need not.
         known = load_split(references, split, data_dir=data_dir, limit=images)
     output.note(f"Comparing {', '.join(named)} ...")
-    found = compare_systems(
-        named,
-        known,
-        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
-        pairs=pairs,
-        resamples=resamples,
-        seed=seed,
-        single_reference=single_reference,
-        common_only=common,
-        batch_size=batch_size,
-        output_dir=folder,
-    )
-    print_comparison(found)
+    with naming_flags():
+        found = compare_systems(
+            named,
+            known,
+            metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+            pairs=pairs,
+            resamples=resamples,
+            seed=seed,
+            single_reference=single_reference,
+            common_only=common,
+            batch_size=batch_size,
+            output_dir=folder,
+            decoding={name: value for name, value in how.items() if value not in (None, {})},
+            loss=loss and bool(models),
+        )
+    if table is None:
+        print_comparison(found)
+    else:
+        print_tables(found.to_dict()["systems"], table)
     output.result(found.to_dict())
     if folder is not None:
         from ..report.report import write_report
 
-        output.line(f"Report: {write_report(folder)}")
+        report = write_report(folder)
+        (output.line if table is None else output.note)(f"Report: {report}")
 
 
 def print_comparison(found: SystemComparison) -> None:
     """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
     from ..metrics.score import COCO_METRICS
     from ..refine.counts import describe_counts, measured_over
+    from .scores_table import print_measures
 
     shown = [metric for metric in COCO_METRICS if any(metric in scores.corpus for scores in found.scores.values())]
     rows = []
@@ -81,13 +132,7 @@ def print_comparison(found: SystemComparison) -> None:
         over = measured_over(found.refinement.get(name))
         rows.append([f"{name}\n({over})" if over else name, *cells])
     output.table(["", *shown], rows, title=f"{len(found.references)} images, all references (95 % intervals)")
-    if found.single_reference:
-        known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
-        rows = [
-            [name, *(f"{scores.corpus[metric]:.3f}" for metric in known)]
-            for name, scores in found.single_reference.items()
-        ]
-        output.table(["", *known], rows, title="Against the first reference alone")
+    print_measures(found.to_dict()["systems"])
     tests = [test for test in found.tests if test.metric == found.headline_metric]
     if tests:
         rows = [

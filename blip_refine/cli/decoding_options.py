@@ -46,6 +46,12 @@ Prompt = Annotated[
         "--prompt", help='What every caption begins with ("a picture of "). Default: the model\'s own; "" for none.'
     ),
 ]
+Loss = Annotated[
+    bool, typer.Option("--loss/--no-loss", help="Also compute the test loss: one more pass over the images.")
+]
+TableForm = Annotated[
+    str | None, typer.Option("--table", help="Print the tables alone, for a paper: latex, markdown or csv.")
+]
 
 FLAGS = (
     "num_beams",

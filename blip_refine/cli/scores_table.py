@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigurationError
 from .output import output
 
 if TYPE_CHECKING:
+    from ..evaluation.paper_tables import PaperTable
     from ..evaluation.systems import Evaluation
 
 
@@ -27,6 +29,7 @@ def print_scores(systems: Mapping[str, Evaluation]) -> None:
     over = {name: measured_over(systems[name].refinement) for name in names}
     heads = [f"{name} ({over[name]})" if over[name] else name for name in names]
     output.table(["", *heads], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
+    print_measures({name: systems[name].row for name in names})
     for name in names:
         counts = systems[name].refinement
         if counts is not None:
@@ -50,3 +53,73 @@ def _cell(evaluation: Evaluation, metric: str) -> str:
     value = f"{evaluation.scores.corpus[metric]:.3f}"
     interval = evaluation.scores.intervals.get(metric)
     return f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if interval else value
+
+
+def check_table_form(form: str | None) -> None:
+    """Refuse `--table` before anything slow starts.
+
+    Raises:
+        ConfigurationError: There is no such form, or `--json` prints the result in another one.
+    """
+    from ..evaluation.paper_tables import check_form
+
+    if form is not None:
+        check_form(form)
+        if output.json_mode:
+            raise ConfigurationError("--json and --table both print the result: give one of them.")
+
+
+def print_tables(systems: Mapping[str, Mapping[str, Any]], form: str, more: Sequence[PaperTable] = ()) -> None:
+    """Tables for a paper on standard output, and on standard error what is missing in them.
+
+    Args:
+        systems (`Mapping[str, Mapping[str, Any]]`): System to its row of `coco_metrics.json`.
+        form (`str`): "latex", "markdown" or "csv".
+        more (`Sequence[PaperTable]`, *optional*): Further tables of the same systems.
+    """
+    import sys
+
+    from ..evaluation.paper_tables import format_tables, tables_of
+
+    sys.stdout.write(format_tables([*tables_of(systems), *more], form) + "\n")
+    for note in missing_measures(systems):
+        output.note(note)
+
+
+def print_measures(systems: Mapping[str, Mapping[str, Any]]) -> None:
+    """What is known of sets of captions beside their scores: single-reference scores, diversity, test loss.
+
+    Args:
+        systems (`Mapping[str, Mapping[str, Any]]`): System to its row of `coco_metrics.json`.
+    """
+    from ..evaluation.paper_tables import TEST_LOSS, shown, tables_of
+
+    for table in tables_of(systems):
+        if table.title.startswith("Scores"):
+            if TEST_LOSS in table.columns:
+                place = table.columns.index(TEST_LOSS)
+                losses = {name: row[place] for name, row in table.rows.items()}
+                said = ", ".join(f"{name} {value.value:.3f}" for name, value in losses.items() if value is not None)
+                output.line(f"Test loss (nats per token of the references; lower is better): {said}")
+            continue
+        rows = [
+            [name, *("" if value is None else shown(value.value) for value in row)] for name, row in table.rows.items()
+        ]
+        output.table(["", *table.columns], rows, title=table.title)
+    for note in missing_measures(systems):
+        output.line(note)
+
+
+def missing_measures(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """For each measure of diversity, and for the test loss, why a system has none."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, row in systems.items():
+        for measure, reason in ((row.get("diversity") or {}).get("unavailable") or {}).items():
+            reasons.setdefault((name, reason), []).append(measure)
+        lost = (row.get("test_loss") or {}).get("unavailable")
+        if lost:
+            reasons.setdefault((name, lost), []).append("test loss")
+    merged: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), measures in reasons.items():
+        merged.setdefault((", ".join(measures), reason), []).append(name)
+    return [f"{', '.join(names)}: not computed: {what}: {reason}." for (what, reason), names in merged.items()]

@@ -15,9 +15,10 @@ from typing import Any
 
 from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError
-from ..jsonlines import write_json
+from ..jsonlines import read_json_object, write_json
 from ..metrics.score import metric_names, score_systems
 from ..metrics.validation import check_references
+from ..models.decoding_grid import expand_decodings
 from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
 from ..refine.cache import AnswerCache
@@ -32,7 +33,8 @@ from .ablation_cells import (
     make_cell,
     make_drafts,
 )
-from .compare import HEADLINE_METRICS, SystemComparison
+from .caption_set import OF_A_REFINER, diversity_of, diversity_row, loss_of
+from .compare import HEADLINE_METRICS, SystemComparison, score_against_first
 from .evaluator import Captioner, write_results
 from .significance import compare_scores
 
@@ -123,18 +125,19 @@ def make_grid(
     """All cells of a grid, each once. Prompts and guards vary only where the refiner asks a model.
 
     Args:
-        decodings (`Sequence[str]`): Decoding presets.
+        decodings (`Sequence[str]`): Decoding presets, options, or grids of options; see [`expand_decodings`].
         refiners (`Sequence[str]`): Names of refiners; "none" for the drafts themselves.
         prompts (`Sequence[str]`): Prompt templates; the refiner's own by default.
         guards (`Sequence[str]`): Guards, each entry one choice ("form,facts", "none"); the refiner's own by default.
 
     Raises:
-        ConfigurationError: There is no decoding or no refiner.
+        ConfigurationError: There is no decoding or no refiner, or a decoding that cannot be.
     """
     if not decodings or not refiners:
         raise ConfigurationError("A grid needs at least one decoding preset and one refiner ('none' is one).")
     cells: dict[Cell, None] = {}
-    for decoding, refiner in product(decodings, refiners):
+    ways = [choice.name for choice in expand_decodings(decodings)]
+    for decoding, refiner in product(ways, refiners):
         chosen_prompts: Sequence[str | None] = prompts if prompts and has_prompt(refiner) else (None,)
         chosen_guards: Sequence[str | None] = guards if guards and asks_model(refiner) else (None,)
         for prompt, guard in product(chosen_prompts, chosen_guards):
@@ -155,6 +158,7 @@ def run_ablation(
     refiner_options: Mapping[str, Any] | None = None,
     make_refiner: Callable[..., Refiner] = load_refiner,
     captioner: str = "",
+    loss: bool = False,
     on_cell: Callable[[Cell], None] | None = None,
 ) -> Ablation:
     """Caption and refine the same images in every way of a grid, score each, and write it all down.
@@ -173,6 +177,8 @@ def run_ablation(
         make_refiner (`Callable`, defaults to [`load_refiner`]): Builds a refiner from its name and options.
         captioner (`str`, defaults to `""`): What tells this captioner from others, so that a folder is not continued
             with another one.
+        loss (`bool`, defaults to `False`): Also compute the test loss ([`reference_loss`]), once: decoding does not
+            change it.
         on_cell (`Callable`, *optional*): Called with each cell before it is made.
 
     Returns:
@@ -192,16 +198,27 @@ def run_ablation(
     claim_folder(folder, records, captioner)
     drafts: dict[str, Drafts] = {}
     made: dict[Cell, MadeCell] = {}
+    kept_loss = folder / "drafts" / "test_loss.json"
+    loaded: dict[str, Captioner] = {}
+
+    def load(decoding: str) -> Captioner:
+        if decoding not in loaded:
+            loaded[decoding] = captioners(decoding) if callable(captioners) else captioners[decoding]
+        return loaded[decoding]
+
     with AnswerCache(folder / "answers.sqlite") as cache:
         for cell in cells:
             if on_cell is not None:
                 on_cell(cell)
             if cell.decoding not in drafts:
-                drafts[cell.decoding] = make_drafts(captioners, cell.decoding, records, folder, batch_size)
+                drafts[cell.decoding] = make_drafts(load, cell.decoding, records, folder, batch_size)
+                if loss and not kept_loss.is_file():
+                    write_json(kept_loss, loss_of(load(cell.decoding), records))
+                loaded.clear()  # a refiner may need the memory
             made[cell] = make_cell(
                 cell, drafts[cell.decoding], records, folder, cache, batch_size, refiner_options or {}, make_refiner
             )
-    ablation = _score(made, records, names, resamples, seed)
+    ablation = _score(made, records, names, resamples, seed, read_json_object(kept_loss) if loss else {})
     write_results(
         folder,
         ablation.comparison.to_dict(),
@@ -214,7 +231,12 @@ def run_ablation(
 
 
 def _score(
-    made: Mapping[Cell, MadeCell], records: Sequence[CaptionRecord], metrics: Sequence[str], resamples: int, seed: int
+    made: Mapping[Cell, MadeCell],
+    records: Sequence[CaptionRecord],
+    metrics: Sequence[str],
+    resamples: int,
+    seed: int,
+    loss: Mapping[str, Any],
 ) -> Ablation:
     skipped = {
         image_id: caption.error
@@ -231,7 +253,20 @@ def _score(
     texts = {name: {image_id: caption.text for image_id, caption in held.items()} for name, held in captions.items()}
     scores = score_systems(texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed)
     tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
-    comparison = SystemComparison(scores, tests, captions, references, skipped=skipped)
+    plain = {cell.name for cell in made if cell.refiner == NO_REFINER}
+    comparison = SystemComparison(
+        scores,
+        tests,
+        captions,
+        references,
+        score_against_first(texts, references, metrics, bootstrap=bootstrap, seed=seed),
+        skipped,
+        diversity={
+            name: diversity_of(held) if name in plain else diversity_row(texts[name], why_one=OF_A_REFINER)
+            for name, held in captions.items()
+        },
+        losses={name: dict(loss) for name in plain} if loss else {},
+    )
     metric = comparison.headline_metric
     if metric is None:
         raise ConfigurationError(

@@ -57,9 +57,14 @@ def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
             outcome=row.get("outcome") if row.get("outcome") in OUTCOMES else None,
             image_id=image_id,
             error=row.get("error"),
+            candidates=_texts_in(row.get("candidates")),
             prompt=row.get("prompt") if isinstance(row.get("prompt"), str) else None,
         )
     return {image_id: for_scoring(caption) for image_id, caption in captions.items()}
+
+
+def _texts_in(value: Any) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) and all(isinstance(text, str) for text in value) else ()
 
 
 def read_references(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
@@ -179,13 +184,15 @@ class NamedSystem:
 
     Args:
         spec (`str`): A folder, a Hub id or "starter", alone or with a refiner behind `>` ("runs/demo > rules").
+        decoding (`Mapping[str, Any]`, *optional*): `decoding`, `changes` and `prompt` of [`CaptionPipeline`].
 
     Raises:
         ConfigurationError, ModelError: There is no such refiner.
         RefinerUnansweredError: The refiner's server does not answer.
     """
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: str, decoding: Mapping[str, Any] | None = None):
+        self.decoding = dict(decoding or {})
         self.model, _, refiner = (part.strip() for part in spec.partition(">"))
         self.refiner = load_refiner(refiner) if refiner else None
         if self.refiner is not None:
@@ -195,7 +202,7 @@ class NamedSystem:
         """Load the captioner."""
         from ..pipeline import CaptionPipeline
 
-        return PipelineSystem(CaptionPipeline.from_pretrained(self.model, refiner=self.refiner))
+        return PipelineSystem(CaptionPipeline.from_pretrained(self.model, refiner=self.refiner, **self.decoding))
 
 
 def is_file_of_predictions(system: System) -> TypeGuard[str | os.PathLike]:
