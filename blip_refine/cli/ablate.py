@@ -31,7 +31,7 @@ from .output import output
 
 if TYPE_CHECKING:
     from ..evaluation.ablate import Ablation
-    from ..evaluation.paper_tables import PaperTable
+    from ..metrics.paper_tables import PaperTable
 
 
 def ablate(
@@ -153,7 +153,7 @@ def _fixed_parts(changes: Mapping[str, Mapping[str, Any]], fixed: Mapping[str, A
 
 
 def _costs(found: Ablation) -> PaperTable:
-    from ..evaluation.paper_tables import PaperTable, Value
+    from ..metrics.paper_tables import PaperTable, Value
 
     rows = {
         one.cell.name: [

@@ -9,8 +9,8 @@ from ..errors import ConfigurationError
 from .output import output
 
 if TYPE_CHECKING:
-    from ..evaluation.paper_tables import PaperTable
     from ..evaluation.systems import Evaluation
+    from ..metrics.paper_tables import PaperTable
 
 
 def print_scores(systems: Mapping[str, Evaluation]) -> None:
@@ -61,7 +61,7 @@ def check_table_form(form: str | None) -> None:
     Raises:
         ConfigurationError: There is no such form, or `--json` prints the result in another one.
     """
-    from ..evaluation.paper_tables import check_form
+    from ..metrics.paper_tables import check_form
 
     if form is not None:
         check_form(form)
@@ -79,7 +79,7 @@ def print_tables(systems: Mapping[str, Mapping[str, Any]], form: str, more: Sequ
     """
     import sys
 
-    from ..evaluation.paper_tables import format_tables, tables_of
+    from ..metrics.paper_tables import format_tables, missing_measures, tables_of
 
     sys.stdout.write(format_tables([*tables_of(systems), *more], form) + "\n")
     for note in missing_measures(systems):
@@ -92,14 +92,18 @@ def print_measures(systems: Mapping[str, Mapping[str, Any]]) -> None:
     Args:
         systems (`Mapping[str, Mapping[str, Any]]`): System to its row of `coco_metrics.json`.
     """
-    from ..evaluation.paper_tables import TEST_LOSS, shown, tables_of
+    from ..metrics.paper_tables import TEST_LOSS, missing_measures, shown, tables_of
 
     for table in tables_of(systems):
         if table.title.startswith("Scores"):
             if TEST_LOSS in table.columns:
                 place = table.columns.index(TEST_LOSS)
                 losses = {name: row[place] for name, row in table.rows.items()}
+                shared = set(losses.values())
                 said = ", ".join(f"{name} {value.value:.3f}" for name, value in losses.items() if value is not None)
+                if len(losses) > 1 and len(shared) == 1:
+                    said = "the same for all"
+                    said = f"{shared.pop().value:.3f}, {said}"  # type: ignore[union-attr]
                 output.line(f"Test loss (nats per token of the references; lower is better): {said}")
             continue
         rows = [
@@ -108,18 +112,3 @@ def print_measures(systems: Mapping[str, Mapping[str, Any]]) -> None:
         output.table(["", *table.columns], rows, title=table.title)
     for note in missing_measures(systems):
         output.line(note)
-
-
-def missing_measures(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """For each measure of diversity, and for the test loss, why a system has none."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for name, row in systems.items():
-        for measure, reason in ((row.get("diversity") or {}).get("unavailable") or {}).items():
-            reasons.setdefault((name, reason), []).append(measure)
-        lost = (row.get("test_loss") or {}).get("unavailable")
-        if lost:
-            reasons.setdefault((name, lost), []).append("test loss")
-    merged: dict[tuple[str, str], list[str]] = {}
-    for (name, reason), measures in reasons.items():
-        merged.setdefault((", ".join(measures), reason), []).append(name)
-    return [f"{', '.join(names)}: not computed: {what}: {reason}." for (what, reason), names in merged.items()]

@@ -40,6 +40,7 @@ class SystemScores:
         signature (`str`, *optional*): How the scores were computed.
         unavailable (`Mapping[str, str]`): Metric to the reason why it could not be computed.
         refinement (`Mapping[str, Any]`): What became of the captions that its refiner was asked about.
+        measures (`Mapping[str, Any]`): `single_reference`, `diversity` and `test_loss`, as they stand in the file.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SystemScores:
     signature: str | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
     refinement: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
         signature=None if signature is None else str(signature),
         unavailable={str(metric): str(reason) for metric, reason in unavailable.items()},
         refinement=_object(values.get("refinement")),
+        measures={name: _object(values.get(name)) for name in ("single_reference", "diversity", "test_loss")},
     )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from ..errors import ConfigurationError
-from ..hub.markdown import escape as escape_markdown
-from ..hub.markdown import table as markdown_table
-from ..metrics.families import ALL_METRICS, COCO_METRICS
+from .families import ALL_METRICS, COCO_METRICS
 
 DIVERSITY = {
     "distinct_1": "distinct-1",
@@ -90,7 +89,7 @@ def tables_of(systems: Mapping[str, Mapping[str, Any]]) -> list[PaperTable]:
     tables.append(_table("Against the first reference alone", metrics, single))
     varied = {
         name: {
-            head: Value(float(row["diversity"][key])) if is_number((row.get("diversity") or {}).get(key)) else None
+            head: Value(row["diversity"][key]) if is_number((row.get("diversity") or {}).get(key)) else None
             for key, head in DIVERSITY.items()
         }
         for name, row in systems.items()
@@ -122,8 +121,8 @@ def _table(title: str, columns: Sequence[str], cells: Mapping[str, Mapping[str, 
 
 
 def shown(value: float) -> str:
-    """A number of a table: three digits behind the point, whole numbers as they are."""
-    return f"{value:.0f}" if value == int(value) and abs(value) >= 2 else f"{value:.3f}"
+    """A number of a table: counts as they are, others with three digits behind the point."""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def format_tables(tables: Sequence[PaperTable], form: str) -> str:
@@ -154,7 +153,7 @@ def check_form(form: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "|": r"\textbar{}", "[": "{[}", '"': r"\textquotedbl{}",
 }  # fmt: skip
 
 
@@ -182,18 +181,20 @@ def _latex(tables: Sequence[PaperTable]) -> str:
     return "\n\n".join(parts)
 
 
+def escape_markdown(text: str) -> str:
+    """`text` as Markdown shows it as it is, inside a table too."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", " ".join(text.split()))
+
+
 def _markdown(tables: Sequence[PaperTable]) -> str:
     parts = []
     for table in tables:
-        rows = [
-            [
-                escape_markdown(name),
-                *(_cell(table, place, value, "**{}**", " [{}, {}]") for place, value in enumerate(row)),
-            ]
-            for name, row in table.rows.items()
-        ]
-        heads = ["", *map(escape_markdown, table.columns)]
-        parts.append(f"{escape_markdown(table.title)}\n\n{markdown_table(heads, rows)}")
+        lines = [["", *map(escape_markdown, table.columns)], ["---", *(["---:"] * len(table.columns))]]
+        for name, row in table.rows.items():
+            cells = [_cell(table, place, value, "**{}**", " [{}, {}]") for place, value in enumerate(row)]
+            lines.append([escape_markdown(name), *cells])
+        grid = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        parts.append(f"{escape_markdown(table.title)}\n\n{grid}")
     return "\n\n".join(parts)
 
 
@@ -210,30 +211,50 @@ def _cell(table: PaperTable, place: int, value: Value | None, bold: str, ends: s
 def _csv(tables: Sequence[PaperTable]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    heads, prefixes = ["system"], []
+    heads, intervals = ["system"], []
     for number, table in enumerate(tables):
         # A metric that stands in two tables has two names.
         earlier = {column for one in tables[:number] for column in one.columns}
-        names = [f"single_{column}" if column in earlier else column for column in table.columns]
-        names = [name.replace(" ", "_") for name in names]
-        with_ends = [
-            any(row[place] and row[place].low is not None for row in table.rows.values())
-            for place in range(len(names))
-        ]  # type: ignore[union-attr]  # noqa: E501
-        prefixes.append(with_ends)
-        for name, ends in zip(names, with_ends, strict=True):
-            heads += [name, f"{name}_lower", f"{name}_upper"] if ends else [name]
+        intervals.append([])
+        for place, column in enumerate(table.columns):
+            name = (f"single_{column}" if column in earlier else column).replace(" ", "_")
+            held = [row[place] for row in table.rows.values()]
+            intervals[-1].append(any(value is not None and value.low is not None for value in held))
+            heads += [name, f"{name}_lower", f"{name}_upper"] if intervals[-1][-1] else [name]
     writer.writerow(heads)
     for system in tables[0].rows if tables else ():
         cells: list[Any] = [system]
-        for table, with_ends in zip(tables, prefixes, strict=True):
+        for table, with_ends in zip(tables, intervals, strict=True):
             for value, ends in zip(table.rows[system], with_ends, strict=True):
-                one = value or Value(float("nan"))
-                held = [one.value, one.low, one.high] if ends else [one.value]
-                cells += ["" if value is None or number is None else repr(number) for number in held]
+                numbers = (value.value, value.low, value.high) if value is not None else (None, None, None)
+                cells += ["" if one is None else repr(one) for one in numbers[: 3 if ends else 1]]
         writer.writerow(cells)
     return file.getvalue().rstrip("\n")
 
 
 FORMS: Mapping[str, Callable[[Sequence[PaperTable]], str]] = {"latex": _latex, "markdown": _markdown, "csv": _csv}
 """The forms in which a table can be printed."""
+
+
+def missing_measures(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """For each measure of diversity, and for the test loss, why which systems have none, in sentences.
+
+    Args:
+        systems (`Mapping[str, Mapping[str, Any]]`): System to its row of `coco_metrics.json`.
+    """
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, row in systems.items():
+        for measure, reason in ((row.get("diversity") or {}).get("unavailable") or {}).items():
+            head = DIVERSITY.get(measure)
+            if head is not None:
+                reasons.setdefault((name, str(reason)), []).append(head)
+        lost = (row.get("test_loss") or {}).get("unavailable")
+        if lost:
+            reasons.setdefault((name, str(lost)), []).append(TEST_LOSS)
+    merged: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), measures in reasons.items():
+        merged.setdefault((", ".join(measures), reason), []).append(name)
+    return [
+        f"{what} unavailable for {'all systems' if len(names) == len(systems) > 1 else ', '.join(names)}: {reason}."
+        for (what, reason), names in merged.items()
+    ]
