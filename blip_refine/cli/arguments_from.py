@@ -108,8 +108,10 @@ def _implied(asked: dict[str, Any]) -> dict[str, Any]:
             flags = [f"--{name.replace('_', '-')}" for name in (theirs, ours)]
             raise ConfigurationError(f"{flags[0]} and {flags[1]} are the same option: give {flags[1]} alone.")
     # Values do not matter here, only what was given.
-    implied = with_sampling(dict.fromkeys(asked, True))
-    wanted = {name: implied[name] for name in ("do_sample", "num_beams") if name in implied and name not in asked}
+    implied: dict[str, Any] = with_sampling(dict.fromkeys(asked, True))
+    wanted: dict[str, Any] = {
+        name: implied[name] for name in ("do_sample", "num_beams") if name in implied and name not in asked
+    }
     if "generation_num_beams" in asked:
         wanted.pop("num_beams", None)
     return wanted

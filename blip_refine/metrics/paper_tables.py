@@ -211,7 +211,8 @@ def _cell(table: PaperTable, place: int, value: Value | None, bold: str, ends: s
 def _csv(tables: Sequence[PaperTable]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    heads, intervals = ["system"], []
+    heads: list[str] = ["system"]
+    intervals: list[list[bool]] = []
     for number, table in enumerate(tables):
         # A metric that stands in two tables has two names.
         earlier = {column for one in tables[:number] for column in one.columns}

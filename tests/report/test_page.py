@@ -156,7 +156,8 @@ def test_every_table_is_copied_as_latex_from_the_disk(run, browser):
     tables, buttons = page.find_elements("css selector", "table"), page.find_elements("css selector", "button.copy")
     assert len(tables) == len(buttons) > 2
     page.execute_script(
-        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { window.copied = text; }}})"
+        "Object.defineProperty(navigator, 'clipboard',"
+        " {value: {writeText: async (text) => { window.copied = text; }}})"
     )
     for button in buttons:
         page.execute_script("window.copied = null; arguments[0].click()", button)
