@@ -213,9 +213,7 @@ def compare_systems(
             for name, system in systems.items()
         }
     if decoding and not any(isinstance(system, NamedSystem) for system in systems.values()):
-        raise ConfigurationError(
-            "Options of decoding were given, and no system is a model that decodes: leave them out."
-        )
+        raise ConfigurationError("No system is a model that decodes: leave out the options of decoding.")
     captions: dict[str, dict[str, Caption]] = {}
     losses: dict[str, dict[str, Any]] = {}
     for name, system in systems.items():
