@@ -145,12 +145,13 @@ def finetune(
 
     systems: dict[str, Evaluation] = {}
     unanswered: RefinerUnansweredError | None = None
+    known = [text for record in train.records for text in record.captions]
     if test is not None:
         narrator.heading("Before training")
         pipeline = make_pipeline(trainer.model, processor, args)
         drafts = caption_images(pipeline, test, narrator)
         systems["before"] = replace(
-            score(test, drafts, metrics, contaminated), test_loss=reference_loss(pipeline, test.records)
+            score(test, drafts, metrics, contaminated, known), test_loss=reference_loss(pipeline, test.records)
         )
         narrator.note(summarise(systems["before"]))
 
@@ -175,7 +176,6 @@ def finetune(
         needed = 1 if fixer is None else fixer.needs_candidates
         pipeline = make_pipeline(trainer.model, processor, args, needed)
         drafts = caption_images(pipeline, test, narrator)
-        known = [text for record in train.records for text in record.captions]
         systems["after"] = replace(
             score(test, drafts, metrics, contaminated, known), test_loss=reference_loss(pipeline, test.records)
         )
