@@ -13,6 +13,7 @@ from .data.dataset import BlipCaptionDataset
 from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
 from .errors import ConfigurationError, RefinerUnansweredError
+from .evaluation.caption_set import OF_A_REFINER, ONE_CAPTION, reference_loss
 from .evaluation.run_facts import RunFacts
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
@@ -154,10 +155,15 @@ def finetune(
 
     systems: dict[str, Evaluation] = {}
     unanswered: RefinerUnansweredError | None = None
+    known = [text for record in train.records for text in record.captions]
     if scored is not None:
         narrator.heading("Before training")
-        drafts = caption_images(trainer.model, processor, scored, args.decoding, args, narrator)
-        systems["before"] = score(scored, drafts, metrics, contaminated, spice_images)
+        pipeline = make_pipeline(trainer.model, processor, args)
+        drafts = caption_images(pipeline, scored, narrator)
+        systems["before"] = replace(
+            score(scored, drafts, metrics, contaminated, spice_images, known),
+            test_loss=reference_loss(pipeline, scored.records),
+        )
         narrator.note(summarise(systems["before"]))
 
     narrator.heading("Training")
@@ -179,8 +185,12 @@ def finetune(
     if scored is not None:
         narrator.heading("After training")
         needed = 1 if fixer is None else fixer.needs_candidates
-        drafts = caption_images(trainer.model, processor, scored, args.decoding, args, narrator, needed)
-        systems["after"] = score(scored, drafts, metrics, contaminated, spice_images)
+        pipeline = make_pipeline(trainer.model, processor, args, needed)
+        drafts = caption_images(pipeline, scored, narrator)
+        systems["after"] = replace(
+            score(scored, drafts, metrics, contaminated, spice_images, known),
+            test_loss=reference_loss(pipeline, scored.records),
+        )
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
@@ -192,7 +202,7 @@ def finetune(
             except RefinerUnansweredError as error:
                 unanswered = error
             else:
-                evaluation = score(scored, refined, metrics, contaminated, spice_images)
+                evaluation = score(scored, refined, metrics, contaminated, spice_images, known)
                 systems["refined"] = replace(evaluation, refinement=counts.to_dict())
                 narrator.note(summarise(systems["refined"]))
         # The run stands for the model itself: what a refiner makes of its captions is reported beside it.
@@ -252,26 +262,21 @@ def plan_finetuning(
     return describe_plan(captioner, args, train.records)
 
 
-def caption_images(
-    model,
-    processor,
-    dataset: BlipCaptionDataset,
-    decoding: DecodingOptions,
-    args,
-    narrator: Narrator,
-    candidates: int = 1,
-) -> list[Caption]:
-    """The captions of a dataset, in its order, with `candidates` captions per image; an image that cannot be decoded
-    has a caption with `error`."""
-    pipeline = CaptionPipeline(
+def make_pipeline(model, processor, args: CaptionTrainingArguments, candidates: int = 1) -> CaptionPipeline:
+    """The pipeline that captions as the training arguments say, with `candidates` captions per image."""
+    return CaptionPipeline(
         model,
         processor,
-        decoding=decoding,
-        prompt=decoding.prompt,
+        decoding=args.decoding,
+        prompt=args.decoding.prompt,
         prompt_template=args.prompt_template,
         batch_size=args.per_device_eval_batch_size,
         candidates=candidates,
     )
+
+
+def caption_images(pipeline: CaptionPipeline, dataset: BlipCaptionDataset, narrator: Narrator) -> list[Caption]:
+    """The captions of a dataset, in its order; an image that cannot be decoded has a caption with `error`."""
     captions = []
     with narrator.progress("Captioning", total=len(dataset)) as advance:
         for caption in pipeline.stream(dataset.records):
@@ -312,14 +317,23 @@ def score(
     metrics,
     contaminated: bool,
     spice_images: int | None = None,
+    training_captions: Sequence[str] | None = None,
 ) -> Evaluation:
     """Scores of the captions of a dataset, without their prompts, over the images that could be decoded."""
     images = [
-        CaptionedImage(record, for_scoring(caption).text, caption.confidence)
-        for record, caption in zip(dataset.records, captions, strict=True)
-        if caption.error is None
+        CaptionedImage(record, scored.text, scored.confidence, scored.candidates if scored.outcome is None else ())
+        for record, scored in zip(dataset.records, map(for_scoring, captions), strict=True)
+        if scored.error is None
     ]
-    return evaluate_predictions(images, metrics=metrics, contaminated=contaminated, spice_images=spice_images)
+    reason = OF_A_REFINER if any(caption.outcome is not None for caption in captions) else ONE_CAPTION
+    return evaluate_predictions(
+        images,
+        metrics=metrics,
+        contaminated=contaminated,
+        spice_images=spice_images,
+        why_one=reason,
+        training_captions=training_captions,
+    )
 
 
 def summarise(evaluation: Evaluation) -> str:

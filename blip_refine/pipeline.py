@@ -20,16 +20,16 @@ from .caption_stream import CaptionedImage, CaptionStream
 from .data.images import MAX_PIXELS
 from .data.preprocess import ImagePreprocessor
 from .errors import ConfigurationError, ImageDecodeError
-from .inputs import ImageSource
+from .inputs import ImageSource, expand_images
 from .models.candidates import add_candidates, with_candidates
 from .models.decoding import DecodedImage, DecodingOptions, prompt_tokens
 from .models.device import best_device, resolve_dtype, usable_device
 from .models.graphs import DecodingGraphs
-from .models.prompted import generate_with_prompts, prompt_as_written, room_for_prompt
+from .models.prompted import generate_with_prompts, prompt_as_written, prompted_texts, room_for_prompt
 from .models.saved_defaults import effective_decoding, save_defaults, saved_defaults
-from .models.scoring import score_without_image
+from .models.scoring import TextScore, score_texts, score_without_image
 from .prepared import PreparedImage, prepare_image
-from .records import Caption
+from .records import Caption, CaptionRecord
 from .refine.base import RefinerLike
 from .url_images import UrlLimits
 
@@ -272,10 +272,7 @@ class CaptionPipeline(CaptionStream):
         decoded: Iterator[DecodedImage] = iter(())
         gains: Iterator[float | None] = iter([None] * len(pixels))
         if pixels:
-            if self._preprocess is None:
-                values = self.processor.image_processor(images=pixels, return_tensors="pt").pixel_values
-            else:
-                values = self._normalize(pixels)
+            values = self._values(pixels)
             found = self._decode(values, prompts, self.decoding)
             if self._wider is not None:
                 wide = self._decode(values, prompts, self._wider)
@@ -305,6 +302,32 @@ class CaptionPipeline(CaptionStream):
     def _written(self, prompt: str, decoded: DecodedImage) -> str | None:
         """The prompt as it stands in a draft."""
         return prompt_as_written(self.processor, prompt, decoded.texts[0], decoded.tokens[0]) if prompt else None
+
+    def score_references(self, records: Sequence[CaptionRecord]) -> list[list[TextScore]]:
+        """How probable the captions of records are for their images, by teacher forcing.
+
+        Args:
+            records (`Sequence[CaptionRecord]`): n images with their captions.
+
+        Returns:
+            `list[list[TextScore]]`: For each record the scores of its captions; none for an image that cannot be read.
+        """
+        prepared = [self.prepare(source) for source in expand_images(records, limits=self.url_limits)]
+        found: list[list[TextScore]] = [[] for _ in records]
+        for prompt in dict.fromkeys(one.prompt for one in prepared if one.error is None):
+            rows = [row for row, one in enumerate(prepared) if one.error is None and one.prompt == prompt]
+            values = self._values([prepared[row].pixels for row in rows])
+            texts = [prompted_texts(self.model, prompt, records[row].captions) for row in rows]
+            scores = score_texts(self.model, self.processor, values, texts, prompt=prompt)
+            for row, of_image in zip(rows, scores, strict=True):
+                found[row] = of_image
+        return found
+
+    def _values(self, pixels: Sequence[Any]) -> torch.Tensor:
+        """`pixel_values` of decoded images."""
+        if self._preprocess is None:
+            return self.processor.image_processor(images=list(pixels), return_tensors="pt").pixel_values
+        return self._normalize(pixels)
 
     def _normalize(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
         """`pixel_values`, computed on the GPU where the model is on one: a quarter of the bytes go there, and the

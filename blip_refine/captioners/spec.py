@@ -100,6 +100,11 @@ class CaptionerSpec:
         return f"{self.kind}:{self.model}"
 
 
+def is_served(text: str) -> bool:
+    """Whether a captioner is behind a server, which decodes as it does."""
+    return is_other(text) and CaptionerSpec.parse(text).kind == "openai"
+
+
 def split_refiner(text: str) -> tuple[str, str]:
     """A captioner and the refiner behind `>`, `""` without one. The `>` of a `<TASK>` in a prompt does not count."""
     depth = 0

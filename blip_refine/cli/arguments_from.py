@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, SourceFormatError, SourceNotFoundError
+from .decoding_options import in_flags
 
 
 def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dict[str, Any]) -> tuple[Any, dict]:
@@ -29,16 +30,26 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
     """
     from ..training.arguments import RECIPES, CaptionTrainingArguments
 
-    recipe = own.pop("recipe", None)
+    recipe, preset = own.pop("recipe", None), own.pop("decoding", None)
     names = [field.name for field in fields(CaptionTrainingArguments) if field.init]
     allowed = {*names, *own}
-    given = _read_config(config, [*names, *own, "recipe"]) if config is not None else {}
+    given = _read_config(config, [*names, *own, "recipe", "decoding"]) if config is not None else {}
     recipe = recipe or given.pop("recipe", None)
     if recipe is not None and recipe not in RECIPES:
         raise ConfigurationError(f"There is no recipe {recipe!r}; there are: {', '.join(RECIPES)}.")
     given.pop("recipe", None)
-    # A recipe is the weakest: a file wins over it, and flags over both.
-    given = {**{name: value for name, value in RECIPES.get(recipe or "", {}).items() if name in allowed}, **given}
+    of_file = given.pop("decoding", None)
+    if recipe is not None and (preset or of_file) is not None:
+        raise ConfigurationError("--recipe and --decoding both say how to decode: give one of them.")
+    # A recipe or a preset is the weakest: a file wins over it, and flags over both. A preset that is a flag wins over
+    # the file.
+    given = {
+        **{name: value for name, value in RECIPES.get(recipe or "", {}).items() if name in allowed},
+        **({} if of_file is None or preset is not None else training_preset(of_file)),
+        **given,
+        **({} if preset is None else training_preset(preset)),
+        **_implied({**given, **dict.fromkeys(_names(flags))}),
+    }
     from_config = {name: given.pop(name, None) for name in own}
     own = {name: from_config[name] if value is None else value for name, value in own.items()}
     parser = _make_parser(CaptionTrainingArguments)
@@ -47,14 +58,63 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
         args, unknown = parser.parse_args_into_dataclasses(
             args=[*from_file, *flags], return_remaining_strings=True, look_for_args_file=False
         )
-    except ConfigurationError:
-        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(in_flags(str(error))) from error
     except (ValueError, TypeError, ImportError) as error:
         # What TrainingArguments refuses is something the user asked for; its own sentence says what.
         raise ConfigurationError(f"The training arguments do not fit together: {error}") from error
     if unknown:
         raise ConfigurationError(_unknown(unknown[0], names + list(own)))
     return args, own
+
+
+def training_preset(name: str) -> dict[str, Any]:
+    """The training arguments of a decoding preset.
+
+    Args:
+        name (`str`): "accurate", "fast" or "creative".
+
+    Raises:
+        ConfigurationError: There is no such preset, or it gives several captions per image, of which training scores
+            one.
+    """
+    from ..models.decoding import DecodingOptions
+
+    options = DecodingOptions.preset(name)
+    if options.num_return_sequences > 1:
+        raise ConfigurationError(
+            f"--decoding {name} gives several captions per image, and training scores one: use accurate, fast or "
+            "creative here, and --decoding candidates with caption, evaluate or compare."
+        )
+    fields_of_presets = ("num_beams", "max_new_tokens", "do_sample", "top_p")
+    return {field: getattr(options, field) for field in fields_of_presets}
+
+
+def _names(flags: Sequence[str]) -> list[str]:
+    """The names of the flags among what was typed."""
+    return [flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
+
+
+def _implied(asked: dict[str, Any]) -> dict[str, Any]:
+    """What goes with the decoding options that were asked for: see [`with_sampling`].
+
+    Raises:
+        ConfigurationError: An option was given under two names.
+    """
+    from ..models.saved_defaults import with_sampling
+
+    for ours, theirs in (("num_beams", "generation_num_beams"), ("max_new_tokens", "generation_max_length")):
+        if ours in asked and theirs in asked:
+            flags = [f"--{name.replace('_', '-')}" for name in (theirs, ours)]
+            raise ConfigurationError(f"{flags[0]} and {flags[1]} are the same option: give {flags[1]} alone.")
+    # Values do not matter here, only what was given.
+    implied: dict[str, Any] = with_sampling(dict.fromkeys(asked, True))
+    wanted: dict[str, Any] = {
+        name: implied[name] for name in ("do_sample", "num_beams") if name in implied and name not in asked
+    }
+    if "generation_num_beams" in asked:
+        wanted.pop("num_beams", None)
+    return wanted
 
 
 def _make_parser(arguments_class: type) -> Any:

@@ -7,6 +7,22 @@ from typing import Annotated
 
 import typer
 
+from .decoding_options import (
+    LengthPenalty,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    NumReturnSequences,
+    Preset,
+    Prompt,
+    RepetitionPenalty,
+    SamplingSeed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding_changes,
+)
 from .refine_options import (
     ApiKeyEnv,
     BaseUrl,
@@ -43,20 +59,22 @@ def caption(
             "--model", "-m", help="A folder, a model id of the Hub, 'starter', hf:MODEL or openai:MODEL@URL."
         ),
     ] = "starter",
-    decoding: Annotated[
-        str | None,
-        typer.Option(help="accurate, fast, creative or candidates; by default the model's own."),
-    ] = None,
-    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; by default the decoding's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest caption, in tokens.")] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What captions begin with, or what another captioner is asked. Default: the model's own."),
-    ] = None,
+    decoding: Preset = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    num_return_sequences: NumReturnSequences = None,
+    seed: SamplingSeed = None,
+    prompt: Prompt = None,
     prompt_template: Annotated[
         str | None, typer.Option(help="A prompt per image, from the columns of a table ('a photo of {name}, ').")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For sampling ('creative').")] = None,
     refiner: RefinerName = None,
     instruction: Instruction = None,
     max_output_tokens: MaxOutputTokens = None,
@@ -100,6 +118,7 @@ def caption(
 ) -> None:
     """Caption images. A second run skips what is done; Ctrl-C keeps what is finished."""
     options = refiner_options(locals())
+    changes = decoding_changes(locals())
     from ..errors import ConfigurationError
     from .caption_inputs import Shard
     from .caption_run import CaptionRun, read_list
@@ -109,7 +128,6 @@ def caption(
     if sidecar not in (None, "txt"):
         raise ConfigurationError(f"--sidecar writes txt files, not {sidecar!r}.")
     share_flags([refiner], options)
-    changes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "seed": seed}
     blocked = [*(block or []), *(read_list(block_file) if block_file else [])]
     run = CaptionRun(
         paths,
@@ -132,7 +150,6 @@ def caption(
         model,
         decoding=decoding,
         changes=changes,
-        prompt=prompt,
         refiner=refiner,
         refiner_options=options,
         abstain_below=abstain_below,

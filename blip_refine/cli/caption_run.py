@@ -126,12 +126,10 @@ class CaptionRun:
             sink.line(f"  ... and {len(todo) - 10} more")
         sink.result({"inputs": len(found), "to_caption": len(todo), "done": known, "missing": len(missing)})
 
-    def load(
-        self, model: str, *, decoding: str | None, changes: dict[str, Any], prompt: str | None, **options: Any
-    ) -> None:
+    def load(self, model: str, *, decoding: str | None, changes: dict[str, Any], **options: Any) -> None:
         """Load the captioner."""
         from ..captioners.spec import is_other, load_captioner_stream
-        from .data_options import check_decoding
+        from .decoding_options import check_decoding, naming_flags
         from .libraries import quieten_libraries
 
         # A model may take minutes to load; what cannot be written is said before.
@@ -143,21 +141,24 @@ class CaptionRun:
             check_writable(self.copies.folder / "photo")
         quieten_libraries()
         if not is_other(model):
-            check_decoding(model, decoding, prompt=prompt, **changes)
+            check_decoding(model, decoding, changes)
         sink.note(f"Loading {model} ...")
         refiner = make_refiner(options.pop("refiner", None), options.pop("refiner_options", {}))
         if refiner is not None:
             refiner.check()
-        self.pipeline: CaptionStream = load_captioner_stream(
-            model,
-            decoding=decoding,
-            changes=changes,
-            prompt=prompt,
-            prompt_template=None if self.template is None else self.template.text,
-            url_limits=self.limits,
-            refiner=refiner,
-            **options,
-        )
+        changes = dict(changes)
+        prompt = changes.pop("prompt", None)  # as an argument of its own it leaves out a saved template, too
+        with naming_flags():
+            self.pipeline: CaptionStream = load_captioner_stream(
+                model,
+                decoding=decoding,
+                changes=changes,
+                prompt=prompt,
+                prompt_template=None if self.template is None else self.template.text,
+                url_limits=self.limits,
+                refiner=refiner,
+                **options,
+            )
 
     def go(self) -> None:
         """Caption everything, and say what came of it."""

@@ -21,6 +21,26 @@ from .data_options import (
     SplitColumn,
     SplitLists,
 )
+from .decoding_options import (
+    LengthPenalty,
+    Loss,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    NumReturnSequences,
+    Preset,
+    Prompt,
+    RepetitionPenalty,
+    TableForm,
+    Temperature,
+    TopK,
+    TopP,
+    check_decoding,
+    decoding_changes,
+    naming_flags,
+    with_seed,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
@@ -78,7 +98,21 @@ def compare(
     folder: Annotated[Path | None, typer.Option("--output", "-o", help="Write result files and report here.")] = None,
     pairs: Annotated[str, typer.Option(help="Test 'all' pairs, or each against the first ('baseline').")] = "all",
     resamples: Annotated[int, typer.Option(min=10, help="Bootstrap resamples for each interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the bootstrap and for sampling.")] = 0,
+    decoding: Preset = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    num_return_sequences: NumReturnSequences = None,
+    prompt: Prompt = None,
+    loss: Loss = True,
+    table: TableForm = None,
     common: Annotated[bool, typer.Option(help="Use the images that all have, instead of refusing.")] = False,
     single_reference: Annotated[bool, typer.Option(help="Also score against the first reference alone.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
@@ -94,17 +128,29 @@ def compare(
     api_key_env: ApiKeyEnv = None,
     prices: Prices = None,
 ) -> None:
-    """Compare systems on the same images and references."""
+    """Compare systems on the same images and references. Decoding flags hold for all systems that decode here."""
     options = refiner_options(locals())
+    changes = decoding_changes(locals(), leave_out=["seed"])
+    from ..captioners.spec import is_other, is_served, split_refiner
     from ..data.source_options import OPTION_NAMES
     from ..evaluation.compare import compare_systems
-    from ..evaluation.evaluator import parse_systems, refiner_of
+    from ..evaluation.evaluator import is_file_of_predictions, parse_systems, refiner_of
     from .data_options import refuse_flags, source_options, tell_split
     from .libraries import quieten_libraries
+    from .scores_table import check_table_form, print_tables
 
+    check_table_form(table)
     named = parse_systems(systems)
     share_flags([refiner_of(system) for system in named.values()], options)
     names = split_metrics(metrics, spice_images)
+    models = [split_refiner(system)[0] for system in named.values() if not is_file_of_predictions(system)]
+    own = [model for model in models if not is_other(model)]
+    how = {"decoding": decoding, "prompt": changes.pop("prompt", None), "changes": changes}
+    for model in own:
+        check_decoding(model, decoding, {**changes, "prompt": prompt})
+    decoded = own or [model for model in models if not is_served(model)]
+    if decoded:
+        how["changes"] = with_seed("starter" if is_other(decoded[0]) else decoded[0], decoding, changes, seed)
     known: Any = references
     scored: str | None = None
     if Path(references).suffix.lower() not in (".jsonl", ".json"):
@@ -114,32 +160,40 @@ def compare(
     else:
         refuse_flags(context, (*OPTION_NAMES, "split", "images"), f"{references} is a file of references.")
     output.note(f"Comparing {', '.join(named)} ...")
-    found = compare_systems(
-        named,
-        known,
-        metrics=names,
-        spice_images=spice_images,
-        pairs=pairs,
-        resamples=resamples,
-        seed=seed,
-        single_reference=single_reference,
-        common_only=common,
-        batch_size=batch_size,
-        output_dir=folder,
-        refiner_options=options,
-    )
-    print_comparison(found, scored)
+    with naming_flags():
+        found = compare_systems(
+            named,
+            known,
+            metrics=names,
+            spice_images=spice_images,
+            pairs=pairs,
+            resamples=resamples,
+            seed=seed,
+            single_reference=single_reference,
+            common_only=common,
+            batch_size=batch_size,
+            output_dir=folder,
+            refiner_options=options,
+            decoding={name: value for name, value in how.items() if value not in (None, {})},
+            loss=loss and bool(own),
+        )
+    if table is None:
+        print_comparison(found, scored)
+    else:
+        print_tables(found.to_dict()["systems"], table)
     output.result({**found.to_dict(), **({"split": scored} if scored else {})})
     if folder is not None:
         from ..report.report import write_report
 
-        output.line(f"Report: {write_report(folder)}")
+        report = write_report(folder)
+        (output.line if table is None else output.note)(f"Report: {report}")
 
 
 def print_comparison(found: SystemComparison, split: str | None = None) -> None:
     """Scores of every system, then the tests of the headline metric, then the images that gained and lost most."""
     from ..metrics.score import COCO_METRICS
     from ..refine.counts import describe_counts, measured_over
+    from .scores_table import print_measures
 
     shown = [metric for metric in COCO_METRICS if any(metric in scores.corpus for scores in found.scores.values())]
     rows = []
@@ -153,13 +207,7 @@ def print_comparison(found: SystemComparison, split: str | None = None) -> None:
         rows.append([f"{name}\n({over})" if over else name, *cells])
     of = f" of the {split} split" if split else ""
     output.table(["", *shown], rows, title=f"{len(found.references)} images{of}, all references (95 % intervals)")
-    if found.single_reference:
-        known = [metric for metric in shown if any(metric in one.corpus for one in found.single_reference.values())]
-        rows = [
-            [name, *(f"{scores.corpus[metric]:.3f}" for metric in known)]
-            for name, scores in found.single_reference.items()
-        ]
-        output.table(["", *known], rows, title="Against the first reference alone")
+    print_measures(found.to_dict()["systems"])
     tests = [test for test in found.tests if test.metric == found.headline_metric]
     if tests:
         rows = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,6 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from ..data.dataset import BlipCaptionDataset
     from ..data.source_options import SourceOptions
-    from ..models.decoding import DecodingOptions
     from ..records import CaptionRecord
 
 DataDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the dataset's files are.")]
@@ -94,21 +92,6 @@ def tell_split(source: str, dataset: BlipCaptionDataset, asked: str | None) -> s
             f"{source} has no test split: the validation split is scored. A checkpoint chosen on it scores too well."
         )
     return split
-
-
-def check_decoding(model: str, decoding: DecodingOptions | str | None, **changes: Any) -> None:
-    """Refuse decoding options that contradict each other before a model is loaded, where its folder is here.
-
-    Args:
-        model (`str`): A folder, a model id of the Hub, or "starter".
-        decoding, changes: As in [`effective_decoding`].
-    """
-    from ..models.captioner import resolve_checkpoint
-    from ..models.saved_defaults import effective_decoding, read_defaults
-
-    place = Path(resolve_checkpoint(model))
-    if place.is_dir():
-        effective_decoding(read_defaults(place), decoding, **changes)
 
 
 def describe_prompts(records: Sequence[CaptionRecord]) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,24 @@ from .data_options import (
     Ratios,
     SplitColumn,
     SplitLists,
+)
+from .decoding_options import (
+    LengthPenalty,
+    Loss,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    NumReturnSequences,
+    Preset,
+    Prompt,
+    RepetitionPenalty,
+    SamplingSeed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding_changes,
+    naming_flags,
 )
 from .metric_options import SpiceImages, split_metrics
 from .output import output
@@ -52,17 +71,19 @@ def evaluate(
     recipe: Annotated[
         str | None, typer.Option(help="Prompt, decoding and image size of a published recipe: original-blip.")
     ] = None,
-    decoding: Annotated[
-        str | None, typer.Option(help="accurate, fast, creative or candidates. Default: what is saved with the model.")
-    ] = None,
-    num_beams: Annotated[int | None, typer.Option(help="Beams. Default: those of the decoding.")] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest caption in tokens. Default: that of the decoding.")
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help='What captions begin with ("a picture of "). Default: the model\'s own; "" for nothing.'),
-    ] = None,
+    decoding: Preset = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    num_return_sequences: NumReturnSequences = None,
+    seed: SamplingSeed = None,
+    prompt: Prompt = None,
     prompt_template: Annotated[
         str | None, typer.Option(help='A prompt per image, from its columns ("a photo of {name}, ").')
     ] = None,
@@ -76,32 +97,34 @@ def evaluate(
         typer.Option(help="Write the captions for the evaluation server of COCO or nocaps to this .json file, too."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    loss: Loss = True,
     allow_overlap: Annotated[bool, typer.Option(help="Score images that the model was trained on.")] = False,
 ) -> None:
     """Score a captioner on images that it was not trained on, with the prompt and decoding that are saved with it."""
+    changes = decoding_changes(locals())
     from ..caption_prompts import PromptTemplate, check_template, for_scoring
     from ..data.fingerprint import training_fingerprint
     from ..data.leakage import ensure_no_overlap
     from ..errors import ConfigurationError
+    from ..evaluation.caption_set import reference_loss
     from ..evaluation.systems import CaptionedImage, evaluate_predictions, write_systems
     from ..metrics.submission import write_submission
     from ..pipeline import CaptionPipeline
     from ..training.arguments import recipe_decoding
-    from .data_options import check_decoding, source_options, tell_split
+    from .data_options import source_options, tell_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
     names = split_metrics(metrics, spice_images)
     quieten_libraries()
 
-    changes: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
     options: DecodingOptions | str | None = decoding
     if recipe is not None:
         if decoding is not None:
             raise ConfigurationError("--recipe and --decoding both say how to decode: give one of them.")
         of_recipe = recipe_decoding(recipe)
         options, image_size = of_recipe.options(), image_size or of_recipe.image_size
-    check_decoding(model, options, prompt=prompt, **changes)
+    check_decoding(model, options, changes)
     template = None if prompt_template is None else PromptTemplate(prompt_template)
     data = source_options(context).load(dataset, split, images)
     scored = tell_split(dataset, data, split)
@@ -120,20 +143,23 @@ def evaluate(
         overlap = ensure_no_overlap(trained_on, data.records, allow_overlap=allow_overlap)
     else:
         output.note(f"{model} does not say what it was trained on: the check for training images is left out.")
-    pipeline = CaptionPipeline.from_pretrained(
-        model,
-        decoding=options,
-        changes=changes,
-        prompt=prompt,
-        prompt_template=prompt_template,
-        image_size=image_size,
-        batch_size=batch_size,
-    )
+    changes.pop("prompt", None)  # as an argument of its own it leaves out a saved template, too
+    with naming_flags():
+        pipeline = CaptionPipeline.from_pretrained(
+            model,
+            decoding=options,
+            changes=changes,
+            prompt=prompt,
+            prompt_template=prompt_template,
+            image_size=image_size,
+            batch_size=batch_size,
+        )
     found = []
     with output.progress("Captioning", total=len(data)) as advance:
         for record, caption in zip(data.records, pipeline.stream(data.records), strict=True):
             if caption.error is None:
-                found.append(CaptionedImage(record, for_scoring(caption).text, caption.confidence))
+                bare = for_scoring(caption)
+                found.append(CaptionedImage(record, bare.text, bare.confidence, bare.candidates))
             else:
                 output.warning(f"{record.image_id}: {caption.error}")
             advance()
@@ -144,6 +170,9 @@ def evaluate(
         output.result({"submission": str(submission), "images": len(numbers)})
         return
     evaluation = evaluate_predictions(found, metrics=names, contaminated=bool(overlap), spice_images=spice_images)
+    if loss:
+        output.note("Test loss ...")
+        evaluation = replace(evaluation, test_loss=reference_loss(pipeline, data.records))
     systems = {"model": evaluation}
     write_systems(folder, systems)
     print_scores(systems, scored)

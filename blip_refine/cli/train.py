@@ -20,6 +20,19 @@ from .data_options import (
     SplitColumn,
     SplitLists,
 )
+from .decoding_options import (
+    TRAINING_FLAGS,
+    LengthPenalty,
+    MaxNewTokens,
+    MinNewTokens,
+    NoRepeatNgramSize,
+    NumBeams,
+    Prompt,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+)
 from .metric_options import SpiceImages, split_metrics
 from .output import output
 from .refine_options import (
@@ -93,6 +106,22 @@ def train(
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = None,
     prices: Prices = None,
+    decoding: Annotated[
+        str | None,
+        typer.Option(
+            help="accurate (the default), fast or creative: how captions are made, and saved with the model."
+        ),
+    ] = None,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    min_new_tokens: MinNewTokens = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    prompt: Prompt = None,
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas. Default: those of COCO.")] = None,
     spice_images: SpiceImages = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
@@ -119,6 +148,7 @@ def train(
     if help_all:
         output.table(["flag", "default", "what it is"], describe_fields())
         return
+    given = locals()
     own = {
         "model": model,
         "dataset": dataset,
@@ -131,13 +161,15 @@ def train(
         "quantization": quantization,
         "merge": merge,
         "recipe": recipe,
+        "decoding": decoding,
         "image_size": image_size,
         "refiner": refiner,
         "metrics": metrics,
         **refiner_flags,
         "spice_images": spice_images,
     }
-    args, own = parse_training_arguments(context.args, config, own)
+    decided = [f"--{name}={given[name]}" for name in TRAINING_FLAGS if given[name] is not None]
+    args, own = parse_training_arguments([*context.args, *decided], config, own)
     from ..errors import ConfigurationError
     from ..models.other_names import refuse_other_captioner
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from ..caption_prompts import for_scoring
 from ..errors import ConfigurationError, RefinerUnansweredError
-from ..jsonlines import write_json
+from ..jsonlines import read_json_object, write_json
 from ..metrics.families import check_spice_images
 from ..metrics.score import metric_names, score_systems
 from ..metrics.validation import check_references
+from ..models.decoding_grid import expand_decodings
 from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
 from ..refine.cache import AnswerCache
@@ -33,7 +34,8 @@ from .ablation_cells import (
     make_cell,
 )
 from .ablation_drafts import DraftMaker, claim_folder
-from .compare import HEADLINE_METRICS, SystemComparison, require_captions
+from .caption_set import OF_A_REFINER, diversity_of, diversity_row, loss_of
+from .compare import HEADLINE_METRICS, SystemComparison, require_captions, score_against_first
 from .evaluator import Captioner, write_results
 from .significance import compare_scores
 
@@ -139,18 +141,19 @@ def make_grid(
     """All cells of a grid, each once. Prompts and guards vary only where the refiner asks a model.
 
     Args:
-        decodings (`Sequence[str]`): Decoding presets.
+        decodings (`Sequence[str]`): Decoding presets, options, or grids of options; see [`expand_decodings`].
         refiners (`Sequence[str]`): Names of refiners; "none" for the drafts themselves.
         prompts (`Sequence[str]`): Prompt templates; the refiner's own by default.
         guards (`Sequence[str]`): Guards, each entry one choice ("form,facts", "none"); the refiner's own by default.
 
     Raises:
-        ConfigurationError: There is no decoding or no refiner.
+        ConfigurationError: There is no decoding or no refiner, or a decoding that cannot be.
     """
     if not decodings or not refiners:
         raise ConfigurationError("A grid needs at least one decoding preset and one refiner ('none' is one).")
     cells: dict[Cell, None] = {}
-    for decoding, refiner in product(decodings, refiners):
+    ways = [choice.name for choice in expand_decodings(decodings)]
+    for decoding, refiner in product(ways, refiners):
         chosen_prompts: Sequence[str | None] = prompts if prompts and has_prompt(refiner) else (None,)
         chosen_guards: Sequence[str | None] = guards if guards and asks_model(refiner) else (None,)
         for prompt, guard in product(chosen_prompts, chosen_guards):
@@ -171,6 +174,7 @@ def run_ablation(
     refiner_options: Mapping[str, Any] | None = None,
     make_refiner: Callable[..., Refiner] = load_refiner,
     captioner: str = "",
+    loss: bool = False,
     on_cell: Callable[[Cell], None] | None = None,
     spice_images: int | None = None,
 ) -> Ablation:
@@ -192,6 +196,8 @@ def run_ablation(
         make_refiner (`Callable`, defaults to [`load_refiner`]): Builds a refiner from its name and options.
         captioner (`str`, defaults to `""`): What tells this captioner from others, so that a folder is not continued
             with another one.
+        loss (`bool`, defaults to `False`): Also compute the test loss ([`reference_loss`]), once: decoding does not
+            change it.
         on_cell (`Callable`, *optional*): Called with each cell before it is made.
         spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
 
@@ -220,6 +226,7 @@ def run_ablation(
     maker = DraftMaker(captioners, records, folder, batch_size)
     made: dict[Cell, MadeCell] = {}
     failed: list[FailedCell] = []
+    kept_loss = folder / "drafts" / "test_loss.json"
     with AnswerCache(folder / "answers.sqlite") as cache:
         # What can be refused is refused before anything is captioned.
         built_for = {cell: build_refiner(cell, cache, options.get(cell.refiner, {}), make_refiner) for cell in cells}
@@ -228,6 +235,9 @@ def run_ablation(
                 on_cell(cell)
             drafts = maker.drafts(cell.decoding, 1 if built is None else built.refiner.needs_candidates)
             require_captions(cell.name, drafts.captions.values())
+            if loss and not kept_loss.is_file():
+                write_json(kept_loss, loss_of(maker.load(cell.decoding), records))
+            maker.unload()  # a refiner may need the memory
             try:
                 asked = options.get(cell.refiner, {})
                 made[cell] = make_cell(cell, built, drafts, records, folder, batch_size, asked)
@@ -237,7 +247,8 @@ def run_ablation(
                 built.refiner.close()
     if not made:
         raise RefinerUnansweredError(f"{failed[0].reason} No way of captioning has a score.")
-    ablation = replace(_score(made, records, names, resamples, seed, spice_images), failed=tuple(failed))
+    kept = read_json_object(kept_loss) if loss else {}
+    ablation = replace(_score(made, records, names, resamples, seed, spice_images, kept), failed=tuple(failed))
     write_results(
         folder,
         ablation.comparison.to_dict(),
@@ -256,6 +267,7 @@ def _score(
     resamples: int,
     seed: int,
     spice_images: int | None,
+    loss: Mapping[str, Any],
 ) -> Ablation:
     skipped = {
         image_id: caption.error
@@ -274,8 +286,21 @@ def _score(
         texts, references, metrics, allow_empty=True, bootstrap=bootstrap, seed=seed, spice_images=spice_images
     )
     tests = compare_scores(scores, pairs="baseline", resamples=resamples, seed=seed) if bootstrap else ()
-    refinement = {cell.name: one.refinement for cell, one in made.items() if one.refinement}
-    comparison = SystemComparison(scores, tests, captions, references, skipped=skipped, refinement=refinement)
+    plain = {cell.name for cell in made if cell.refiner == NO_REFINER}
+    comparison = SystemComparison(
+        scores,
+        tests,
+        captions,
+        references,
+        score_against_first(texts, references, metrics, bootstrap=bootstrap, seed=seed),
+        skipped,
+        {cell.name: one.refinement for cell, one in made.items() if one.refinement},
+        diversity={
+            name: diversity_of(held) if name in plain else diversity_row(texts[name], why_one=OF_A_REFINER)
+            for name, held in captions.items()
+        },
+        losses={name: dict(loss) for name in plain} if loss else {},
+    )
     metric = comparison.headline_metric
     if metric is None:
         raise ConfigurationError(

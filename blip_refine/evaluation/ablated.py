@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..captioners.spec import CaptionerSpec, is_other, load_captioner_stream
+from ..captioners.spec import CaptionerSpec, is_other, is_served, load_captioner_stream
 from ..errors import ConfigurationError
 from .evaluator import PipelineSystem
 
@@ -14,24 +14,21 @@ SERVER_DECODING = "server"
 """The name of the only way of decoding of a captioner behind a server: its own."""
 
 
-def default_decodings(model: str, decodings: Sequence[str] | None) -> list[str]:
-    """The ways of decoding of an ablation.
+def refuse_decoding(model: str, flags: Sequence[str]) -> None:
+    """Refuse decoding flags for a captioner behind a server.
 
     Args:
         model (`str`): The captioner's name.
-        decodings (`Sequence[str]`, *optional*): What was asked for; by default "accurate", or the server's own.
+        flags (`Sequence[str]`): Names of the options that were given.
 
     Raises:
-        ConfigurationError: The captioner is behind a server, which decodes as it does.
+        ConfigurationError: There are flags, and the captioner's server decodes as it does.
     """
-    if is_other(model) and CaptionerSpec.parse(model).kind == "openai":
-        if decodings:
-            raise ConfigurationError(
-                f"--decoding has no effect with the captioner {CaptionerSpec.parse(model).name}: its server decodes. "
-                "Leave it out."
-            )
-        return [SERVER_DECODING]
-    return list(decodings or ["accurate"])
+    if flags and is_served(model):
+        raise ConfigurationError(
+            f"--{flags[0].replace('_', '-')} has no effect with the captioner {CaptionerSpec.parse(model).name}: its "
+            "server decodes. Leave it out."
+        )
 
 
 class AblatedCaptioner:
@@ -40,6 +37,9 @@ class AblatedCaptioner:
     Args:
         model (`str`): A run folder, a Hub id, "starter", `hf:MODEL` or `openai:MODEL@URL`. A server is asked one
             question now.
+        ways (`Mapping[str, Mapping[str, Any]]`): For each way of decoding by name `decoding` and `changes` of
+            [`CaptionPipeline`]; empty for a server.
+        prompt (`str`, *optional*): What captions begin with, or what another captioner is asked.
         batch_size (`int`): Images at once.
         api_key_env (`str`, *optional*): The environment variable with the key of a server.
         prices (`tuple[float, float]`, *optional*): US dollars for a million tokens read and written, of a server.
@@ -51,12 +51,15 @@ class AblatedCaptioner:
     def __init__(
         self,
         model: str,
+        ways: Mapping[str, Mapping[str, Any]],
         *,
         batch_size: int,
+        prompt: str | None = None,
         api_key_env: str | None = None,
         prices: tuple[float, float] | None = None,
     ):
-        self.model, self.options = model, {"batch_size": batch_size}
+        self.model, self.ways = model, ways
+        self.options: dict[str, Any] = {"batch_size": batch_size, "prompt": prompt}
         self._server: PipelineSystem | None = None
         if is_other(model):
             spec = CaptionerSpec.parse(model)
@@ -72,7 +75,7 @@ class AblatedCaptioner:
         """The system that decodes in one way."""
         if self._server is not None:
             return self._server
-        return PipelineSystem(load_captioner_stream(self.model, decoding=decoding, **self.options))
+        return PipelineSystem(load_captioner_stream(self.model, **self.ways[decoding], **self.options))
 
     @property
     def identity(self) -> str:

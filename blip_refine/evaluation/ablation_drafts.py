@@ -63,6 +63,7 @@ class DraftMaker:
     ):
         self.captioners, self.records, self.folder, self.batch_size = captioners, records, folder, batch_size
         self._made: dict[tuple[str, int], Drafts] = {}
+        self._loaded: dict[str, Captioner] = {}
 
     def drafts(self, decoding: str, candidates: int = 1) -> Drafts:
         """The drafts of a decoding preset, with at least `candidates` captions per image if the captioner can decode
@@ -72,11 +73,20 @@ class DraftMaker:
             self._made[key] = self._narrow(decoding) if candidates < 2 else self._wide(decoding, candidates)
         return self._made[key]
 
-    def _load(self, decoding: str) -> Captioner:
-        return self.captioners(decoding) if callable(self.captioners) else self.captioners[decoding]
+    def load(self, decoding: str) -> Captioner:
+        """The captioner of a way of decoding, kept until `unload`."""
+        if decoding not in self._loaded:
+            self._loaded[decoding] = (
+                self.captioners(decoding) if callable(self.captioners) else self.captioners[decoding]
+            )
+        return self._loaded[decoding]
+
+    def unload(self) -> None:
+        """Let go of captioners."""
+        self._loaded.clear()
 
     def _narrow(self, decoding: str) -> Drafts:
-        drafts = self._captioned(decoding, lambda: self._load(decoding))
+        drafts = self._captioned(decoding, lambda: self.load(decoding))
         assert drafts is not None
         return drafts
 
@@ -86,7 +96,7 @@ class DraftMaker:
             return drafts
 
         def load() -> Captioner | None:
-            widen = getattr(self._load(decoding), "with_candidates", None)
+            widen = getattr(self.load(decoding), "with_candidates", None)
             return None if widen is None else widen(candidates)
 
         wide = self._captioned(f"{decoding} with {candidates} candidates", load)

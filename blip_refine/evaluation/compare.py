@@ -16,6 +16,7 @@ from ..metrics.validation import check_references
 from ..records import Caption, CaptionRecord
 from ..refine.counts import count_outcomes
 from ..refine.options import share_options
+from .caption_set import diversity_of, loss_of
 from .evaluator import (
     NamedSystem,
     PipelineSystem,
@@ -31,8 +32,8 @@ from .significance import PairedTest, choose_pairs, compare_scores
 HEADLINE_METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1")
 """Which metric stands for a system where one number is shown: the first of these that was computed."""
 
-SLOW_METRICS = ("METEOR", "SPICE")
-"""Run by another program; computed with all references only."""
+SLOW_METRICS = ("SPICE",)
+"""Computed with all references only."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class SystemComparison:
         single_reference (`dict[str, CaptionScores]`): System to its scores against the first reference of each image
             alone; empty where images have one reference anyway.
         skipped (`dict[str, str]`): Images that a system could not read, with the reason; they count for no system.
+        diversity (`dict[str, dict]`): For each system how varied its captions are ([`diversity_row`]).
+        losses (`dict[str, dict]`): For each system the test loss ([`reference_loss`]), where it was asked for.
         refinement (`dict[str, dict]`): For each system with a refiner, what became of its drafts ([`RefineCounts`]).
         captioners (`dict[str, dict]`): For each system that captioned here, how ([`PipelineSystem.facts`]).
     """
@@ -59,6 +62,8 @@ class SystemComparison:
     skipped: dict[str, str] = field(default_factory=dict)
     refinement: dict[str, dict[str, Any]] = field(default_factory=dict)
     captioners: dict[str, dict[str, Any]] = field(default_factory=dict)
+    diversity: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    losses: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -130,10 +135,14 @@ class SystemComparison:
             systems[name] = scores.to_dict()
             if name in self.single_reference:
                 systems[name]["single_reference"] = self.single_reference[name].to_dict()
-            if name in self.refinement:
-                systems[name]["refinement"] = self.refinement[name]
-            if name in self.captioners:
-                systems[name]["captioner"] = self.captioners[name]
+            for key, held in (
+                ("refinement", self.refinement),
+                ("captioner", self.captioners),
+                ("diversity", self.diversity),
+                ("test_loss", self.losses),
+            ):
+                if name in held:
+                    systems[name][key] = held[name]
         value = {**self.scores[self.systems[-1]].to_dict(), "images": len(self.references), "systems": systems}
         if self.tests:
             value["comparisons"] = [test.to_dict() for test in self.tests]
@@ -157,6 +166,8 @@ def compare_systems(
     output_dir: str | os.PathLike | None = None,
     refiner_options: Mapping[str, Any] | None = None,
     spice_images: int | None = None,
+    decoding: Mapping[str, Any] | None = None,
+    loss: bool = False,
 ) -> SystemComparison:
     """Score systems on the same images and references, and test every difference.
 
@@ -182,6 +193,9 @@ def compare_systems(
         refiner_options (`Mapping[str, Any]`, *optional*): Options of [`load_refiner`] for the systems with a refiner
             behind `>`; each gets those that it knows.
         spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
+        decoding (`Mapping[str, Any]`, *optional*): How all systems that decode here do it: `decoding`, `changes` and
+            `prompt` of [`CaptionPipeline`]. By default each as it is saved with it.
+        loss (`bool`, defaults to `False`): Also compute the test loss of every model ([`reference_loss`]).
 
     Returns:
         `SystemComparison`: Scores, tests, captions.
@@ -217,16 +231,21 @@ def compare_systems(
     if records:
         # Refiners that do not answer are found out before anything is captioned.
         systems = {
-            name: NamedSystem(str(system), options_of.get(refiner_of(str(system)) or ""))
+            name: NamedSystem(str(system), options_of.get(refiner_of(str(system)) or ""), decoding)
             if isinstance(system, (str, os.PathLike)) and not is_file_of_predictions(system)
             else system
             for name, system in systems.items()
         }
+    if decoding and not any(isinstance(system, NamedSystem) and system.decoding for system in systems.values()):
+        raise ConfigurationError("No system is a model that decodes: leave out the options of decoding.")
     captions: dict[str, dict[str, Caption]] = {}
     captioners: dict[str, dict[str, Any]] = {}
+    losses: dict[str, dict[str, Any]] = {}
     for name, system in systems.items():
         if isinstance(system, NamedSystem):
             system = system.load()
+        if loss:
+            losses[name] = loss_of(system, records)
         said = captions_of(system, records, batch_size=batch_size)
         if isinstance(system, PipelineSystem):
             require_captions(name, said.values())
@@ -262,16 +281,17 @@ def compare_systems(
         texts, known, names, allow_empty=True, bootstrap=resampled, seed=seed, spice_images=spice_images
     )
     single = {}
-    fast = [name for name in names if name not in SLOW_METRICS]
-    if single_reference and fast and any(len(group) > 1 for group in known.values()):
-        first = {image_id: group[:1] for image_id, group in known.items()}
-        single = score_systems(texts, first, fast, allow_empty=True, bootstrap=resampled, seed=seed)
+    if single_reference:
+        single = score_against_first(texts, known, names, bootstrap=resampled, seed=seed)
     tests: tuple[PairedTest, ...] = ()
     if resampled and len(scores) > 1:
         tests = compare_scores(scores, pairs=pairs, resamples=resamples, trials=trials, seed=seed)
     counts = {name: count_outcomes(held.values()) for name, held in captions.items()}
     refinement = {name: one.to_dict() for name, one in counts.items() if one.asked}
-    comparison = SystemComparison(scores, tests, captions, known, single, skipped, refinement, captioners)
+    diversity = {name: diversity_of(held) for name, held in captions.items()}
+    comparison = SystemComparison(
+        scores, tests, captions, known, single, skipped, refinement, captioners, diversity=diversity, losses=losses
+    )
     if output_dir is not None:
         write_results(output_dir, comparison.to_dict(), comparison.rows(), records or (), gains=comparison.gains())
     return comparison
@@ -291,6 +311,30 @@ def require_captions(name: str, captions: Iterable[Caption]) -> None:
             f"The captioner of {name!r} gave none of the {len(held)} captions ({reason.rstrip('.')}): nothing was "
             "scored."
         )
+
+
+def score_against_first(
+    systems: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
+    *,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> dict[str, CaptionScores]:
+    """Scores against the first reference of each image alone; empty where images have one reference anyway.
+
+    Args:
+        systems (`Mapping[str, Mapping[str, str]]`): System to image id to caption.
+        references (`Mapping[str, Sequence[str]]`): Image id to references.
+        metrics (`Sequence[str]`): Of these, all but SPICE.
+        bootstrap (`int`, defaults to 0): Resamples for intervals; 0 for none.
+        seed (`int`, defaults to 0): Of these.
+    """
+    fast = [name for name in metrics if name not in SLOW_METRICS]
+    if not fast or not any(len(group) > 1 for group in references.values()):
+        return {}
+    first = {image_id: group[:1] for image_id, group in references.items()}
+    return score_systems(systems, first, fast, allow_empty=True, bootstrap=bootstrap, seed=seed)
 
 
 def _texts(captions: Mapping[str, Caption]) -> dict[str, str]:

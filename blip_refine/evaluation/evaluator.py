@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 from ..caption_prompts import for_scoring
-from ..captioners.spec import CaptionerSpec, is_other, load_captioner_stream, split_refiner
+from ..captioners.spec import CaptionerSpec, is_other, is_served, load_captioner_stream, split_refiner
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from ..jsonlines import atomic_write, read_jsonl, write_json, write_jsonl
 from ..records import OUTCOMES, Caption, CaptionRecord, ImageInput, SceneObject
@@ -60,9 +60,14 @@ def read_predictions(path: str | os.PathLike) -> dict[str, Caption]:
             outcome=row.get("outcome") if row.get("outcome") in OUTCOMES else None,
             image_id=image_id,
             error=row.get("error"),
+            candidates=_texts_in(row.get("candidates")),
             prompt=row.get("prompt") if isinstance(row.get("prompt"), str) else None,
         )
     return {image_id: for_scoring(caption) for image_id, caption in captions.items()}
+
+
+def _texts_in(value: Any) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) and all(isinstance(text, str) for text in value) else ()
 
 
 def read_references(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
@@ -228,6 +233,8 @@ class NamedSystem:
         spec (`str`): A folder, a Hub id, "starter", `hf:MODEL` or `openai:MODEL@URL`, alone or with a refiner behind
             `>` ("runs/demo > rules").
         refiner_options (`Mapping[str, Any]`, *optional*): Those of [`load_refiner`].
+        decoding (`Mapping[str, Any]`, *optional*): `decoding`, `changes` and `prompt` of [`CaptionPipeline`]. A model
+            of another family is not given the prompt, and a server nothing of it.
 
     Raises:
         ConfigurationError, ModelError: There is no such refiner or captioner, or the captioner's server does not
@@ -235,14 +242,23 @@ class NamedSystem:
         RefinerUnansweredError: The refiner's server does not answer.
     """
 
-    def __init__(self, spec: str, refiner_options: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        spec: str,
+        refiner_options: Mapping[str, Any] | None = None,
+        decoding: Mapping[str, Any] | None = None,
+    ):
         self.model, refiner = split_refiner(spec)
         other = CaptionerSpec.parse(self.model) if is_other(self.model) else None
         self.refiner = load_refiner(refiner, **(refiner_options or {})) if refiner else None
+        decoding = {} if is_served(self.model) else dict(decoding or {})
+        if other is not None:
+            decoding.pop("prompt", None)
+        self.decoding = decoding
         if self.refiner is not None:
             self.refiner.check()
         self._loaded: PipelineSystem | None = None
-        if other is not None and other.kind == "openai":
+        if is_served(self.model):
             self._loaded = self.load()  # asks the server one question
         elif other is not None:
             from ..models.other_captioners import read_family
@@ -253,7 +269,7 @@ class NamedSystem:
         """Load the captioner."""
         if self._loaded is not None:
             return self._loaded
-        return PipelineSystem(load_captioner_stream(self.model, refiner=self.refiner))
+        return PipelineSystem(load_captioner_stream(self.model, refiner=self.refiner, **self.decoding))
 
 
 def is_file_of_predictions(system: System) -> TypeGuard[str | os.PathLike]:

@@ -9,7 +9,10 @@ from typing import Any
 
 from ..errors import MetricError
 from ..metrics import CaptionScores, score_captions
+from ..metrics.families import metric_names
 from ..records import CaptionRecord
+from .caption_set import diversity_row
+from .compare import score_against_first
 from .evaluator import write_results
 from .significance import compare_scores
 
@@ -25,11 +28,13 @@ class CaptionedImage:
         record ([`CaptionRecord`]): The image with its references.
         caption (`str`): The caption.
         confidence (`float`, *optional*): Mean natural log-probability of its tokens.
+        candidates (`tuple[str, ...]`, *optional*): All captions that the system gave the image, `caption` among them.
     """
 
     record: CaptionRecord
     caption: str
     confidence: float | None = None
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,18 @@ class Evaluation:
         contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
         refinement (`Mapping[str, Any]`, *optional*): What became of the captions that a refiner was asked about
             ([`RefineCounts`]); `None` without a refiner.
+        single_reference ([`CaptionScores`], *optional*): Scores against the first reference of each image alone.
+        diversity (`Mapping[str, Any]`, *optional*): How varied the captions are ([`diversity_row`]).
+        test_loss (`Mapping[str, Any]`, *optional*): How probable the references are ([`reference_loss`]).
     """
 
     images: Sequence[CaptionedImage]
     scores: CaptionScores
     contaminated: bool = False
     refinement: Mapping[str, Any] | None = None
+    single_reference: CaptionScores | None = None
+    diversity: Mapping[str, Any] | None = None
+    test_loss: Mapping[str, Any] | None = None
 
     @property
     def captions(self) -> dict[str, str]:
@@ -58,8 +69,11 @@ class Evaluation:
     def row(self) -> dict[str, Any]:
         """What `coco_metrics.json` says of this system."""
         row = {**self.scores.to_dict(), "images": len(self.images)}
-        if self.refinement is not None:
-            row["refinement"] = dict(self.refinement)
+        for name in ("refinement", "diversity", "test_loss"):
+            if getattr(self, name) is not None:
+                row[name] = dict(getattr(self, name))
+        if self.single_reference is not None:
+            row["single_reference"] = self.single_reference.to_dict()
         return {**row, "contaminated": CONTAMINATED} if self.contaminated else row
 
     def scores_of(self, image_id: str) -> dict[str, float]:
@@ -79,6 +93,7 @@ def evaluate_predictions(
     bootstrap: int = BOOTSTRAP_RESAMPLES,
     contaminated: bool = False,
     spice_images: int | None = None,
+    **diversity: Any,
 ) -> Evaluation:
     """Score captions against the references of their images.
 
@@ -88,15 +103,18 @@ def evaluate_predictions(
         bootstrap (`int`, defaults to 1000): Resamples for the 95 % intervals; 0 for none.
         contaminated (`bool`, defaults to `False`): Whether images of it were trained on.
         spice_images (`int`, *optional*): Score SPICE on so many randomly drawn images only.
+        **diversity: `why_one` and `training_captions` of [`diversity_row`].
 
     Raises:
         MetricError: There is nothing to score, or an image has no reference.
     """
     if not images:
         raise MetricError("There is no captioned image to score.")
+    captions = {image.record.image_id: image.caption for image in images}
+    references = {image.record.image_id: list(image.record.captions) for image in images}
     scores = score_captions(
-        {image.record.image_id: image.caption for image in images},
-        {image.record.image_id: list(image.record.captions) for image in images},
+        captions,
+        references,
         metrics=metrics,
         bootstrap=bootstrap,
         photos=not all((image.record.source or "").startswith("scenes:") for image in images),
@@ -104,7 +122,15 @@ def evaluate_predictions(
         allow_empty=True,
         spice_images=spice_images,
     )
-    return Evaluation(list(images), scores, contaminated)
+    single = score_against_first({"": captions}, references, metric_names(metrics), bootstrap=bootstrap)
+    candidates = {image.record.image_id: image.candidates for image in images}
+    return Evaluation(
+        list(images),
+        scores,
+        contaminated,
+        single_reference=single.get(""),
+        diversity=diversity_row(captions, candidates, **diversity),
+    )
 
 
 def write_systems(folder: str | os.PathLike, systems: Mapping[str, Evaluation], *, final: str | None = None) -> None:

@@ -119,6 +119,7 @@ def render_card(
         summary=tables.score_summary(run),
         results=tables.results_table(run),
         notes=tables.result_notes(run),
+        measures=tables.measure_tables(run),
         errors=tables.error_rows(run),
         truth_known=any(row.get("objects") is not None for row in run.predictions),
         people_judged=bool(run.errors.get("people")),

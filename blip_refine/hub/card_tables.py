@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..data.split_names import images_of_split
+from ..metrics.paper_tables import format_tables, missing_measures, tables_of
 from ..refine.counts import describe_counts, measured_over
 from .facts import METRICS, RunFolder, is_number
 from .markdown import code, escape, table
@@ -67,6 +68,16 @@ def _score_cell(row: Mapping[str, Any], name: str) -> str:
     if is_number(ends.get("low")) and is_number(ends.get("high")):
         text += f" [{ends['low']:.3f}, {ends['high']:.3f}]"
     return text
+
+
+def measure_tables(run: RunFolder) -> list[str]:
+    """Scores against one reference, diversity and test loss, in Markdown, with what could not be computed."""
+    parts = [format_tables([one], "markdown") for one in tables_of(run.scores) if not one.title.startswith("Scores")]
+    losses = {name: (row.get("test_loss") or {}).get("nats_per_token") for name, row in run.scores.items()}
+    said = ", ".join(f"{escape(name)} {loss:.3f}" for name, loss in losses.items() if is_number(loss))
+    if said:
+        parts.append(f"Test loss (nats per token of the references; lower is better): {said}.")
+    return parts + [escape(sentence) for sentence in missing_measures(run.scores)]
 
 
 def result_notes(run: RunFolder) -> list[str]:

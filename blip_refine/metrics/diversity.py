@@ -7,7 +7,7 @@ construction, so that its spread says nothing about that of the captions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ class Diversity:
         unique_captions (`float`): Share of captions that are said of one image only.
         mean_length (`float`): Words per caption.
         repetition_rate (`float`): Share of captions that repeat themselves; see [`repeats_itself`].
+        novel_captions (`float`, *optional*): Share of captions that are not among the training captions (Shetty et al.
+            2017); `None` if these are not known.
     """
 
     captions: int
@@ -44,10 +46,11 @@ class Diversity:
     unique_captions: float
     mean_length: float
     repetition_rate: float
+    novel_captions: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def repeats_itself(words: Sequence[str]) -> bool:
@@ -64,11 +67,12 @@ def repeats_itself(words: Sequence[str]) -> bool:
     return len(set(triples)) < len(triples)
 
 
-def caption_diversity(predictions: Mapping[str, str]) -> Diversity:
+def caption_diversity(predictions: Mapping[str, str], *, training_captions: Iterable[str] | None = None) -> Diversity:
     """Diversity and repetition over the captions of a set of images.
 
     Args:
         predictions (`Mapping[str, str]`): Image id to caption.
+        training_captions (`Iterable[str]`, *optional*): What the captioner was trained on, for `novel_captions`.
 
     Raises:
         MetricError: There are no captions.
@@ -82,6 +86,7 @@ def caption_diversity(predictions: Mapping[str, str]) -> Diversity:
     times: dict[str, int] = {}
     for text in tokenized:
         times[text] = times.get(text, 0) + 1
+    known = None if training_captions is None else set(tokenize_captions(training_captions))
     return Diversity(
         captions=len(sentences),
         distinct_1=len(set(words)) / max(len(words), 1),
@@ -90,6 +95,7 @@ def caption_diversity(predictions: Mapping[str, str]) -> Diversity:
         unique_captions=sum(count == 1 for count in times.values()) / len(sentences),
         mean_length=len(words) / len(sentences),
         repetition_rate=sum(map(repeats_itself, sentences)) / len(sentences),
+        novel_captions=None if known is None else sum(text not in known for text in tokenized) / len(tokenized),
     )
 
 
@@ -112,9 +118,11 @@ class SetDiversity:
     Args:
         self_bleu (`float`): Mean over captions of their BLEU-4 against the other captions of their image (Zhu et al.
             2018). 1 where all are the same; lower is more varied.
-        mbleu (`dict[str, float]`): The same as one corpus BLEU of 1 to 4 words (Shetty et al. 2017).
-        distinct_1 (`float`): Different words per word within the captions of an image, averaged over images.
-        distinct_2 (`float`): The same of word pairs.
+        mbleu (`dict[str, float]`): mBLEU: the same as one corpus BLEU of 1 to 4 words (Shetty et al. 2017, "Speaking
+            the same language"; Wang & Chan 2019, "Describing like humans").
+        distinct_1 (`float`): Div-1 of the same papers: different words per word within the captions of an image,
+            averaged over images.
+        distinct_2 (`float`): Div-2: the same of word pairs.
         statistics (`dict[str, MetricStatistics]`): `self_bleu` per image, for resampling.
     """
 
@@ -129,8 +137,8 @@ class SetDiversity:
         return {
             "self_bleu": self.self_bleu,
             **{f"mBLEU_{name}": value for name, value in self.mbleu.items()},
-            "distinct_1": self.distinct_1,
-            "distinct_2": self.distinct_2,
+            "div_1": self.distinct_1,
+            "div_2": self.distinct_2,
         }
 
 

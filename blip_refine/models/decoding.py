@@ -122,11 +122,13 @@ class DecodingOptions:
                 )
         elif 1 < self.num_beams < self.num_return_sequences:
             yield f"{self.num_beams} beams cannot give {self.num_return_sequences} captions; sample with one beam."
+        if self.num_beams == 1 and self.length_penalty != 1:
+            yield "`length_penalty` has no effect with one beam: raise `num_beams`."
         if self.num_beam_groups > 1:
-            if self.num_beams % self.num_beam_groups:
-                yield f"`num_beam_groups` ({self.num_beam_groups}) must divide `num_beams` ({self.num_beams})."
             if self.do_sample:
                 yield "Diverse beam search does not sample: leave out `num_beam_groups` or `do_sample`."
+            if self.num_beams % self.num_beam_groups:
+                yield f"`num_beam_groups` ({self.num_beam_groups}) must divide `num_beams` ({self.num_beams})."
             if self.diversity_penalty == 0:
                 yield "Without a `diversity_penalty` above 0 all groups of beams would find the same captions."
         elif self.diversity_penalty:

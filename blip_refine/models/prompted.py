@@ -96,3 +96,17 @@ def prompt_as_written(processor: Any, prompt: str, text: str, tokens: Sequence[i
     # The first new token goes on with the last word of the prompt.
     written = processor.tokenizer.decode(prompt_tokens(processor, prompt), skip_special_tokens=True).strip()
     return written if written and text.startswith(written) else None
+
+
+def prompted_texts(model: nn.Module, prompt: str, captions: Sequence[str]) -> list[str]:
+    """Captions as [`score_texts`] takes them: behind their prompt for BLIP, which reads both as one text.
+
+    Args:
+        model (`nn.Module`): The captioner, wrapped or not.
+        prompt (`str`): The prompt.
+        captions (`Sequence[str]`): n captions without it.
+    """
+    if not prompt or base_model(model).config.model_type != "blip":
+        return list(captions)
+    # Prompt and caption are never one word, as they are split into tokens separately in training.
+    return [f"{prompt.rstrip()} {caption}" for caption in captions]

@@ -87,6 +87,8 @@ def effective_decoding(
         **changes: Single fields that were asked for; `None` stands for one that was not. `prompt=""` leaves out the
             saved prompt.
 
+    With `num_beams=1` asked for, a length penalty that was not asked for is dropped: it only acts on beams.
+
     Raises:
         ConfigurationError: There is no such preset or field, or the options contradict each other.
     """
@@ -97,14 +99,35 @@ def effective_decoding(
     if decoding is None:
         options = DecodingOptions() if saved is None else saved.options()
     elif isinstance(decoding, str):
-        given = {"prompt": prompt, **given}
-        return DecodingOptions.preset(decoding, **given)
+        options = DecodingOptions.preset(decoding, prompt=prompt)
     else:
         options = decoding if decoding.prompt else decoding.with_changes(prompt=prompt)
     unknown = sorted(set(given) - set(STOCK) - set(OURS) - {"prompt"})
     if unknown:
         raise ConfigurationError(f"There is no decoding option {unknown[0]!r}.")
+    if given.get("num_beams") == 1:
+        given = {"length_penalty": 1.0, **given}
     return options.with_changes(**given) if given else options
+
+
+SAMPLING = ("top_k", "top_p", "temperature")
+"""Options that act on drawn tokens alone."""
+
+
+def with_sampling(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that a person means: one who gives `top_k`, `top_p` or `temperature` wants tokens to be drawn.
+
+    Args:
+        changes (`Mapping[str, Any]`): Single fields of [`DecodingOptions`]; `None` for one that was not given.
+
+    Returns:
+        `dict[str, Any]`: The given fields. With one of the three and without `do_sample`, that is on, and `num_beams`
+        is 1 unless it was given.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if any(name in given for name in SAMPLING) and "do_sample" not in given:
+        return {"num_beams": 1, **given, "do_sample": True}
+    return given
 
 
 def stock_arguments(decoding: DecodingOptions) -> dict[str, Any]:

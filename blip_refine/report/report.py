@@ -11,13 +11,15 @@ from .. import __version__
 from ..data.split_names import images_of_split
 from ..evaluation.captioner_facts import CAPTIONER_COLUMNS, captioner_row
 from ..jsonlines import atomic_write
+from ..metrics.paper_tables import missing_measures, tables_of
+from ..metrics.paper_tables import shown as shown_number
 from ..refine.counts import describe_counts, measured_over
 from .charts import number
 from .errors import fault_rows
 from .gallery import build_cards
 from .measure import Findings, measure
 from .plots import write_plots
-from .results import METRICS, read_run
+from .results import METRICS, is_number, read_run
 from .samples import write_samples
 from .sections import (
     ablation_chart,
@@ -94,6 +96,7 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     run = findings.run
     shown = tiles(run)
+    measures = {system.name: {**system.scores, **system.measures} for system in run.systems}
     faults = fault_rows(findings)
     found = list(findings.errors.values())[-1].faults if findings.errors else {}
     cards = build_cards(run, run.headline_metric, max_pictures, found)
@@ -116,6 +119,20 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         captioners=[captioner_row(one.name, one.captioner) for one in run.systems if one.captioner],
         captioner_columns=CAPTIONER_COLUMNS,
         signatures=sorted({system.signature for system in run.systems if system.signature}),
+        measure_tables=[table for table in tables_of(measures) if not table.title.startswith("Scores")],
+        missing_measures=missing_measures(measures),
+        losses=[
+            (system.name, loss)
+            for system in run.systems
+            if is_number(loss := system.measures.get("test_loss", {}).get("nats_per_token"))
+        ],
+        best={
+            metric: best
+            for metric in METRICS
+            if len(values := {round(one.scores[metric], 3) for one in run.systems if metric in one.scores}) > 1
+            for best in [max(values)]
+        },
+        shown_number=shown_number,
         cards=cards,
         faults=faults,
         kinds=[row.kind for row in faults if any(fault.kind == row.kind for card in cards for fault in card.faults)],

@@ -41,6 +41,7 @@ class SystemScores:
         unavailable (`Mapping[str, str]`): Metric to the reason why it could not be computed.
         refinement (`Mapping[str, Any]`): What became of the captions that its refiner was asked about.
         captioner (`Mapping[str, Any]`): Who captioned, how, and what it took.
+        measures (`Mapping[str, Any]`): `single_reference`, `diversity` and `test_loss`, as they stand in the file.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SystemScores:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     refinement: Mapping[str, Any] = field(default_factory=dict)
     captioner: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
         unavailable={str(metric): str(reason) for metric, reason in unavailable.items()},
         refinement=_object(values.get("refinement")),
         captioner=_object(values.get("captioner")),
+        measures={name: _object(values.get(name)) for name in ("single_reference", "diversity", "test_loss")},
     )
 
 

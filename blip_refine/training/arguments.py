@@ -107,6 +107,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         max_new_tokens (`int`, defaults to 30): Longest generated caption in tokens.
         num_beams (`int`, defaults to 5): Beams in evaluation.
         length_penalty (`float`, defaults to 1.0): Of beam search; above 0 longer captions are favoured.
+        repetition_penalty, no_repeat_ngram_size, do_sample, temperature, top_k, top_p: As in [`DecodingOptions`]. In
+            evaluation sampling is seeded with `seed`; the seed is not saved with the model.
+        generation_num_beams (`int`, *optional*): The name that `Seq2SeqTrainingArguments` has for `num_beams`.
+        generation_max_length (`int`, *optional*): Its name for `max_new_tokens`, counted with the start token: 21
+            stands for 20 new tokens. Refused with a prompt, whose tokens it would count too.
         early_stopping (`bool`, defaults to `True`): End beam search when `num_beams` captions are complete.
         early_stopping_patience (`int`, *optional*): End training when `metric_for_best_model` has not improved in so
             many evaluations.
@@ -167,6 +172,12 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     max_new_tokens: int = field(default=30, metadata={"help": "Longest generated caption in tokens."})
     num_beams: int = field(default=5, metadata={"help": "Beams in evaluation."})
     length_penalty: float = field(default=1.0, metadata={"help": "Of beam search; above 0 favours longer captions."})
+    repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1 makes occurred tokens less likely."})
+    no_repeat_ngram_size: int = field(default=0, metadata={"help": "No n-gram of this size occurs twice."})
+    do_sample: bool = field(default=False, metadata={"help": "Draw tokens in evaluation; seeded with --seed."})
+    temperature: float = field(default=1.0, metadata={"help": "Sample with logits divided by this."})
+    top_k: int = field(default=0, metadata={"help": "Sample among this many tokens; 0 for all."})
+    top_p: float = field(default=1.0, metadata={"help": "Sample among the tokens of this probability."})
     early_stopping: bool = field(default=True, metadata={"help": "End beam search at num_beams complete captions."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "End training after so many evaluations without improvement."}
@@ -191,8 +202,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         if self.feature_dtype not in FEATURE_DTYPES:
             known = ", ".join(FEATURE_DTYPES)
             raise ConfigurationError(f"There is no feature_dtype {self.feature_dtype!r}; there are: {known}.")
+        self._take_generation_arguments()
         _ = self.decoding, self.template  # refuses what cannot be
         self._spell_metric()
+        if not self.predict_with_generate:
+            self.loss_only = True  # else the best checkpoint would be chosen by captions that nobody generates
         if self.loss_only and self.compare_with_base:
             raise ConfigurationError("compare_with_base scores generated captions, and loss_only generates none.")
         if self.loss_only:
@@ -231,6 +245,43 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             raise ConfigurationError("dispatch_batches=True cuts a batch's captions to the number of its images.")
         # Left open, it is switched on for every iterable dataset.
         self.accelerator_config.dispatch_batches = False
+
+    def _take_generation_arguments(self) -> None:
+        """What `Seq2SeqTrainingArguments` says of generation, under the names that are used here."""
+        for ours, theirs, given in (
+            ("num_beams", "generation_num_beams", self.generation_num_beams),
+            ("max_new_tokens", "generation_max_length", self.generation_max_length),
+        ):
+            if given is None:
+                continue
+            # A length counts the start token, and would count the prompt's, which are not known here.
+            value = given - 1 if theirs == "generation_max_length" else given
+            if getattr(self, ours) not in (value, type(self).__dataclass_fields__[ours].default):
+                raise ConfigurationError(
+                    f"{theirs}={given} and {ours}={getattr(self, ours)} contradict each other: give {ours} alone."
+                )
+            setattr(self, ours, value)
+        self.check_generation_length()
+        if self.generation_config is not None:
+            raise ConfigurationError(
+                "generation_config is not read: give num_beams, max_new_tokens, length_penalty, top_p ... themselves."
+            )
+        if self.sortish_sampler:
+            raise ConfigurationError(
+                "sortish_sampler has no effect on captions, whose batches count images: leave it out."
+            )
+
+    def check_generation_length(self) -> None:
+        """Refuse `generation_max_length` with a prompt, also one that comes with the model.
+
+        Raises:
+            ConfigurationError: There is a prompt.
+        """
+        if self.generation_max_length is not None and (self.prompt or self.prompt_template):
+            raise ConfigurationError(
+                "generation_max_length counts the tokens of the prompt too: with a prompt give max_new_tokens, which "
+                "counts new tokens alone."
+            )
 
     def _spell_metric(self) -> None:
         """The metric as it is logged, however it was written; one that is not ours may come from `compute_metrics`."""
@@ -296,6 +347,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         return cls(**{**known, **folder, **changes})
 
     @property
+    def saved_decoding(self) -> DecodingOptions:
+        """What is saved with the model: as `decoding`, without a seed, which would draw the same for every batch."""
+        return self.decoding.with_changes(seed=None)
+
+    @property
     def decoding(self) -> DecodingOptions:
         """How captions are generated in evaluation."""
         return DecodingOptions(
@@ -304,6 +360,14 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             max_new_tokens=self.max_new_tokens,
             length_penalty=self.length_penalty,
             early_stopping=self.early_stopping if self.num_beams > 1 else False,
+            repetition_penalty=self.repetition_penalty,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            # Evaluation must not draw from the generator that training draws from.
+            seed=self.seed if self.do_sample else None,
             prompt=self.prompt or "",
         )
 

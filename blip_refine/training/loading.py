@@ -142,6 +142,7 @@ def make_ready(model: nn.Module, processor: Any, args: CaptionTrainingArguments)
     saved = saved_defaults(model)
     if args.prompt is None and saved is not None and saved.prompt:
         args.prompt = saved.prompt
+        args.check_generation_length()
     if args.freeze_vision:
         freeze_vision_encoder(model)
     freeze_first_layers(model, vision=args.freeze_vision_layers, text=args.freeze_text_layers)

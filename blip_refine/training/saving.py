@@ -60,7 +60,7 @@ class SavingTrainer(Seq2SeqTrainer):
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         self.processing_class.save_pretrained(folder)
-        set_defaults(self.model, self.args.decoding, self.args.prompt_template)
+        set_defaults(self.model, self.args.saved_decoding, self.args.prompt_template)
         save_defaults(self.model, folder)
         # A pickle of the arguments, local paths included: nothing reads it, and nobody should have to load it.
         Path(folder, "training_args.bin").unlink(missing_ok=True)

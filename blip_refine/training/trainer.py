@@ -152,7 +152,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         if self.args.cache_vision_features:
             self.train_dataset = self.cache_features(self.train_dataset)
         # Saved with every checkpoint, and used by whoever captions with this model from now on.
-        set_defaults(self.model, self.args.decoding, self.args.prompt_template)
+        set_defaults(self.model, self.args.saved_decoding, self.args.prompt_template)
         self._throughput = Throughput()
         try:
             with tied_weights_are_not_missing(self.model):

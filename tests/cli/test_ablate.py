@@ -105,6 +105,10 @@ def test_the_pictures_reach_the_refiner(tmp_path, capsys):
         (["--refiner", "magic"], "There is no refiner 'magic'"),
         (["--decoding", "slow"], "There is no decoding preset 'slow'"),
         (["--images", "0"], "at least 1"),
+        (["--decoding", "num_beams=1,x"], "num_beams takes a whole number, not 'x'"),
+        (["--decoding", "num_beams=2,3", "--num-beams", "3"], "num_beams is in --decoding 'num_beams=2' and a flag"),
+        (["--length-penalty", "2", "--decoding", "fast"], "--length-penalty has no effect with one beam"),
+        (["--table", "html"], "There is no table format 'html'"),
     ],
 )
 def test_what_cannot_be_ablated(tmp_path, capsys, options, message):
@@ -112,3 +116,27 @@ def test_what_cannot_be_ablated(tmp_path, capsys, options, message):
         capsys, "starter", "--dataset", "scenes:everyday", "--images", 2, "--output", tmp_path, *options
     )
     assert code == 2 and message in error and "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_grid_of_options(tmp_path, capsys):
+    arguments = (
+        "starter", "--dataset", "scenes:everyday", "--images", 3, "--metrics", "CIDEr", "--output", tmp_path / "a",
+        "--decoding", "num_beams=1,3 length_penalty=0.8,1.2", "--decoding", "fast top_p=0.9 num_return_sequences=2",
+    )  # fmt: skip
+    code, out, error = command(capsys, *arguments, "--min-new-tokens", 2, "--json")
+    assert code == 0, error
+    value = json.loads(out)
+    assert [cell["name"] for cell in value["cells"]] == [
+        "num_beams=1", "num_beams=3 length_penalty=0.8", "num_beams=3 length_penalty=1.2",
+        "fast top_p=0.9 num_return_sequences=2",
+    ]  # fmt: skip
+    systems = json.loads((tmp_path / "a" / "coco_metrics.json").read_text())["systems"]
+    assert len({row["test_loss"]["nats_per_token"] for row in systems.values()}) == 1
+    assert "mBLEU_4" in systems["fast top_p=0.9 num_return_sequences=2"]["diversity"]
+    code, out, _ = command(capsys, *arguments, "--min-new-tokens", 2, "--table", "latex")
+    assert code == 0 and out.startswith("% needs") and r"num\_beams=3 length\_penalty=0.8 & " in out
+    assert "ms per image" in out
+    # Kept drafts are those of these flags.
+    code, _, error = command(capsys, *arguments, "--min-new-tokens", 3)
+    assert code == 2 and "name another folder" in error

@@ -96,3 +96,61 @@ def test_bad_systems(files, capsys, systems, message):
 def test_a_model_needs_images(files, capsys):
     code, _, error = run(capsys, "compare", files["references"], "a=starter")
     assert code == 2 and "name a dataset" in error
+
+
+@pytest.mark.parametrize("form", ["latex", "markdown", "csv"])
+def test_tables_alone_go_to_standard_output(files, tmp_path, capsys, form):
+    code, out, error = run(
+        capsys, "compare", files["references"], f"a_b={files['before']}", f"50%={files['after']}",
+        "--metrics", "METEOR,ROUGE_L", "--table", form, "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0 and "Report:" in error and "Report:" not in out
+    assert "one caption per image" in error and "one caption per image" not in out
+    first = {"latex": "% needs", "markdown": "Scores against all references", "csv": "system,METEOR,METEOR_lower"}
+    assert out.startswith(first[form])
+    names = {"latex": (r"a\_b & ", r"50\% & "), "markdown": (r"| a\_b |", "| 50% |"), "csv": ("\na_b,", "\n50%,")}
+    assert all(name in out for name in names[form])
+    # Single-reference METEOR and ROUGE-L.
+    assert {"latex": "% Against the first", "markdown": "Against the first", "csv": "single_METEOR,"}[form] in out
+
+
+def test_several_captions_in_files_are_measured(files, tmp_path, capsys):
+    rows = [json.loads(line) for line in open(files["after"])]
+    path = tmp_path / "several.jsonl"
+    path.write_text("".join(json.dumps({**row, "candidates": [row["caption"], "a dog"]}) + "\n" for row in rows))
+    code, out, _ = run(
+        capsys, "--json", "compare", files["references"], f"one={files['after']}", f"two={path}", "--metrics", "CIDEr"
+    )
+    systems = json.loads(out)["systems"]
+    assert code == 0 and systems["two"]["diversity"]["captions_per_image"] == 2
+    assert "mBLEU_4" in systems["two"]["diversity"] and "mBLEU_4" in systems["one"]["diversity"]["unavailable"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--table", "html"], "there are: latex, markdown, csv"),
+        (["--table", "csv", "--json"], "give one of them"),
+        (["--num-beams", "2"], "No system is a model that decodes"),
+    ],
+)
+def test_bad_options(files, capsys, flags, message):
+    code, out, error = run(capsys, "compare", files["references"], files["before"], *flags)
+    assert code == 2 and message in error and not out
+
+
+@pytest.mark.slow
+def test_decoding_of_all_models(tmp_path, capsys):
+    arguments = (
+        "compare", "scenes:everyday", "a=starter", "b=starter > rules", "--images", 3, "--metrics", "CIDEr",
+        "--max-new-tokens", 4, "--top-p", 0.8, "--num-return-sequences", 2, "--json",
+    )  # fmt: skip
+    code, out, error = run(capsys, *arguments, "-o", tmp_path / "out")
+    assert code == 0, error
+    first = json.loads(out)["systems"]
+    assert first["a"]["test_loss"]["nats_per_token"] > 0 and first["b"]["test_loss"]["unavailable"]
+    assert first["a"]["diversity"]["captions_per_image"] == 2 and first["a"]["diversity"]["mean_length"] <= 4
+    code, out, _ = run(capsys, *arguments)
+    assert json.loads(out)["systems"]["a"] == first["a"], "sampling is seeded"
+    code, _, error = run(capsys, "compare", "scenes:everyday", "a=starter", "--top-p", "7")
+    assert code == 2 and "--top-p is a probability" in error and "Loading" not in error

@@ -42,6 +42,7 @@ def changed_value(field):
         "prompt": "a picture of ", "output_dir": "elsewhere", "feature_cache_dir": "elsewhere", "report_to": "none",
         "num_train_epochs": 2.5, "logging_steps": 7, "vision_learning_rate": 1e-6, "early_stopping_patience": 3,
         "save_total_limit": 5, "layer_lr_decay": 0.9, "length_penalty": 0.5, "prompt_template": "a {name} ",
+        "top_p": 0.5,
     }  # fmt: skip
     if field.name in special:
         return special[field.name]
@@ -67,6 +68,7 @@ def test_each_of_ours_reaches_the_arguments_by_flag_and_by_file(name, tmp_path):
         "cache_vision_features": {"freeze_vision": True},
         "augment_flip_writing": {"augment": "standard"},
         "augment_jitter_colors": {"augment": "standard"},
+        **{sampling: {"do_sample": True} for sampling in ("temperature", "top_k", "top_p")},
         "eval_strategy": {"save_strategy": "steps", "eval_steps": 2, "save_steps": 2},
         "save_strategy": {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2},
     }.get(name, {})
@@ -213,3 +215,70 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
 def test_what_cannot_be_done_is_refused_plainly(capsys, tmp_path, options, message):
     code, _, err = call(capsys, *(option.format(out=tmp_path) for option in options))
     assert code == 2 and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--generation-num-beams", "3"], {"num_beams": 3}),
+        (["--generation-max-length", "21"], {"max_new_tokens": 20}),
+        (["--decoding", "fast"], {"num_beams": 1, "max_new_tokens": 20, "early_stopping": False}),
+        (["--decoding", "fast", "--max-new-tokens", "9"], {"num_beams": 1, "max_new_tokens": 9}),
+        (["--top-p", "0.9"], {"num_beams": 1, "do_sample": True, "top_p": 0.9, "seed": 42}),
+        (["--top_k=7", "--num_beams", "3", "--seed", "5"], {"num_beams": 3, "do_sample": True, "top_k": 7, "seed": 5}),
+        (["--top-p", "0.8", "--generation-num-beams", "2"], {"num_beams": 2, "do_sample": True, "top_p": 0.8}),
+        (
+            ["--length-penalty", "0.5", "--repetition-penalty", "1.5", "--no-repeat-ngram-size", "2"],
+            {"length_penalty": 0.5, "repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
+        ),
+    ],
+)
+def test_flags_decide_how_captions_are_generated(flags, expected, monkeypatch):
+    seen = []
+    monkeypatch.setattr("blip_refine.cli.train._run", lambda args, *others: seen.append(args))
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--dataset", "scenes:everyday", *flags])
+    assert stopped.value.code == 0
+    decoding = seen[0].decoding.to_dict()
+    assert {name: decoding.get(name, getattr(seen[0].decoding, name)) for name in expected} == expected
+    assert seen[0].saved_decoding.seed is None
+
+
+def test_a_file_says_how_to_decode_and_flags_win(tmp_path):
+    written = settings(tmp_path, decoding="fast", top_p=0.7)
+    args, _ = parsed(config=written)
+    assert (args.num_beams, args.max_new_tokens, args.do_sample, args.top_p) == (1, 20, True, 0.7)
+    args, _ = parsed(["--num-beams", "4"], settings(tmp_path, decoding="fast"))
+    assert (args.num_beams, args.max_new_tokens) == (4, 20)
+    args, _ = parsed([], settings(tmp_path, num_beams=3), decoding="fast")
+    assert args.num_beams == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--generation-max-length", "21", "--prompt", "a photo of "], "generation_max_length counts the tokens"),
+        (["--generation-num-beams", "3", "--num-beams", "3"], "are the same option: give --num-beams alone"),
+        (["--generation-config", "somewhere"], "generation_config is not read"),
+        (["--sortish-sampler", "true"], "sortish_sampler has no effect"),
+        (["--decoding", "candidates"], "training scores one"),
+        (["--decoding", "fast", "--recipe", "original-blip"], "give one of them"),
+        (["--num-beams", "1", "--length-penalty", "2"], "--length-penalty has no effect with one beam"),
+        (["--temperature", "0"], "--temperature must be above 0"),
+    ],
+)
+def test_decoding_that_cannot_be_is_refused_in_one_sentence(capsys, flags, message):
+    code, _, error = call(capsys, "--dataset", "scenes:everyday", *flags)
+    assert code == 2 and message in error and error.count("\n") == 1
+
+
+def test_no_captions_means_the_loss_alone():
+    args = CaptionTrainingArguments(predict_with_generate=False)
+    assert args.loss_only and args.metric_for_best_model == "loss"
+
+
+def test_a_prompt_that_comes_with_the_model_is_not_counted_in_silence():
+    args = CaptionTrainingArguments(generation_max_length=21)
+    args.prompt = "a photo of "
+    with pytest.raises(ConfigurationError, match="with a prompt give max_new_tokens"):
+        args.check_generation_length()

@@ -217,6 +217,7 @@ def test_adapters_are_in_effect(tiny_captioner):
         ({"num_beams": 5, "num_beam_groups": 2, "diversity_penalty": 1.0}, "must divide"),
         ({"num_beams": 4, "num_beam_groups": 2}, "all groups of beams would find the same"),
         ({"diversity_penalty": 1.0}, "no effect without `num_beam_groups`"),
+        ({"num_beams": 1, "length_penalty": 0.8}, "`length_penalty` has no effect with one beam"),
         ({"bad_words": "dog"}, "is a list of words"),
         ({"repetition_penalty": 0.0}, "must be above 0"),
     ],

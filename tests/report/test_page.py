@@ -142,3 +142,43 @@ for (const element of document.querySelectorAll("body *")) {
 }
 return Array.from(found);
 """
+
+
+def test_every_table_is_copied_as_latex_from_the_disk(run, browser):
+    rows = json.loads((run / "coco_metrics.json").read_text())
+    name = r"100%_mine & [co]"
+    rows["systems"][name] = rows["systems"].pop("refined")
+    rows["systems"][name]["diversity"] = {"distinct_1": 0.5, "vocabulary": 12, "unavailable": {"mBLEU_4": "one each"}}
+    rows.pop("comparisons", None)
+    (run / "coco_metrics.json").write_text(json.dumps(rows))
+    page = browser()
+    page.get(write_report(run, plots=False).as_uri())
+    tables, buttons = page.find_elements("css selector", "table"), page.find_elements("css selector", "button.copy")
+    assert len(tables) == len(buttons) > 2
+    page.execute_script(
+        "Object.defineProperty(navigator, 'clipboard',"
+        " {value: {writeText: async (text) => { window.copied = text; }}})"
+    )
+    for button in buttons:
+        page.execute_script("window.copied = null; arguments[0].click()", button)
+        copied = page.execute_async_script("const done = arguments[0]; setTimeout(() => done(window.copied), 50)")
+        assert copied.startswith("% needs \\usepackage{booktabs}\n\\begin{tabular}{l") and "\\toprule" in copied
+        lines = [line for line in copied.splitlines() if line.endswith(r" \\")]
+        cells = copied.split("{l")[1].split("}")[0].count("r") + 1
+        assert {line.replace(r"\&", "").count("&") + 1 for line in lines} == {cells}
+        if button is buttons[0]:
+            assert r"100\%\_mine \& {[}co]" in copied and r"\textbf{" in copied and r"{\scriptsize " in copied
+    assert page.find_elements("css selector", ".copy-line [role=status]")[0].text == "Copied."
+    # Without permission the old way is taken, and where that fails too it is said.
+    page.execute_script(
+        "navigator.clipboard.writeText = async () => { throw new Error('not allowed'); };"
+        "document.execCommand = () => { window.copied = document.activeElement.value; return true; };"
+        "window.copied = null; arguments[0].click()",
+        buttons[0],
+    )
+    old = page.execute_async_script("const done = arguments[0]; setTimeout(() => done(window.copied), 50)")
+    assert old.startswith("% needs")
+    page.execute_script("document.execCommand = () => false; arguments[0].click()", buttons[0])
+    page.execute_async_script("const done = arguments[0]; setTimeout(done, 50)")
+    assert "does not allow copying" in page.find_elements("css selector", ".copy-line [role=status]")[0].text
+    assert page.get_log("browser") == []
