@@ -74,7 +74,8 @@ def load(
 def load_annotations(
     paths: Sequence[Path], *, rejections: Rejections, name: str = "coco", image_dir: Path | None = None
 ) -> list[CaptionRecord]:
-    """Read COCO's own annotation files. Images of `train*` are "train", those of `val*` are "validation".
+    """Read COCO's own annotation files, and NoCaps', which have their form. Images of `train*` are "train", those of
+    `val*` are "validation".
 
     Args:
         paths (`Sequence[Path]`): The JSON files.
@@ -107,7 +108,7 @@ def load_annotations(
                 if photo is None:
                     rejections.add("missing image", image["file_name"], path.name)
                     continue
-                metadata = {key: image[key] for key in ("license", "coco_url", "flickr_url") if key in image}
+                metadata = {key: image[key] for key in ("license", "coco_url", "flickr_url", "domain") if key in image}
                 yield Row(
                     str(image["id"]), str(photo), texts, str(image["id"]), _split_of(subset), metadata, path.name
                 )
@@ -131,6 +132,7 @@ def _image_folders(image_dir: Path | None, path: Path, subset: str) -> list[tupl
 
 
 def _split_of(subset: str) -> str | None:
+    subset = subset.removeprefix("nocaps_")  # nocaps_val_4500_captions.json
     return "train" if subset.startswith("train") else "validation" if subset.startswith("val") else None
 
 
