@@ -37,6 +37,7 @@ from .decoding_options import (
     Temperature,
     TopK,
     TopP,
+    check_decoding,
     decoding_changes,
     naming_flags,
 )

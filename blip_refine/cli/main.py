@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from .. import __version__
+from ..data.source_options import OPTION_NAMES
 from ..errors import BlipRefineError
 from .output import output
 
@@ -121,7 +122,9 @@ def _with_flags(error: BlipRefineError, app: typer.Typer, arguments: Sequence[st
     known = {one.name: one for one in getattr(command.commands.get(arguments[0]), "params", ())}
 
     def spell(name: str, value: str | None) -> str:
-        if name in known and known[name].opts:
+        # `train` and a Hub dataset both have a "config": beside --option, only these are flags of the data.
+        is_flag = "option" not in known or name in (*OPTION_NAMES, "split", "images")
+        if is_flag and name in known and known[name].opts:
             if value == "...":
                 value = known[name].metavar or "VALUE"
             elif value is not None:  # {'train': 0.9, 'test': 0.1} is typed as train=0.9,test=0.1

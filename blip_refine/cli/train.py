@@ -148,7 +148,6 @@ def train(
     if help_all:
         output.table(["flag", "default", "what it is"], describe_fields())
         return
-    given = locals()
     own = {
         "model": model,
         "dataset": dataset,

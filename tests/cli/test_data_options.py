@@ -58,6 +58,12 @@ def test_a_flag_that_the_source_does_not_know_is_refused_with_those_it_knows(com
     assert code == 2 and err.splitlines()[-1].endswith("leave out --option restval=....")
 
 
+def test_a_flag_of_the_command_is_not_taken_for_an_option_of_the_source(tmp_path, capsys):
+    line = reading("train", "someone/photos", tmp_path)
+    code, _, err = call(capsys, *line, "--image-dir", "x")
+    assert code == 2 and "it takes --option config=..., --option revision=..." in err and "--image-column" in err
+
+
 @pytest.mark.parametrize("command", READS_DATA)
 def test_an_error_names_a_flag_that_the_command_has(command, tmp_path, capsys):
     (tmp_path / "list.csv").write_text("bild,wort\n0.jpg,a photo\n")

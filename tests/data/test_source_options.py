@@ -143,6 +143,16 @@ def test_a_source_without_training_images(tmp_path):
         SourceOptions().load_parts(str(folder))
 
 
+def test_nocaps_is_its_validation_split(tmp_path):
+    folder = make_coco(tmp_path / "nocaps", {"val2017": range(4)})
+    path = folder / "nocaps_val_4500_captions.json"
+    content = json.loads((folder / "annotations/captions_val2017.json").read_text())
+    path.write_text(json.dumps({**content, "images": [{**one, "domain": "near-domain"} for one in content["images"]]}))
+    found = SourceOptions(image_dir=str(folder / "val2017")).load(str(path))
+    assert len(found) == 4 and {one.split for one in found.records} == {"validation"}
+    assert {one.metadata["domain"] for one in found.records} == {"near-domain"}
+
+
 def test_two_images_cannot_be_three_splits(tmp_path):
     for n in range(2):
         (tmp_path / f"{n}.jpg").write_bytes(encode(make_photo(n)))

@@ -84,7 +84,8 @@ def load(
 def load_annotations(
     paths: Sequence[Path], *, rejections: Rejections, name: str = "coco", image_dir: Path | None = None
 ) -> list[CaptionRecord]:
-    """Read COCO's own annotation files. Images of `train*` are "train", those of `val*` are "validation".
+    """Read COCO's own annotation files, and NoCaps', which have their form. Images of `train*` are "train", those of
+    `val*` are "validation".
 
     Args:
         paths (`Sequence[Path]`): The JSON files.
@@ -141,6 +142,7 @@ def _image_folders(image_dir: Path | None, path: Path, subset: str) -> list[tupl
 
 
 def _split_of(subset: str) -> str | None:
+    subset = subset.removeprefix("nocaps_")  # nocaps_val_4500_captions.json
     names = {"train": "train", "val": "validation", "test": "test"}
     return next((split for start, split in names.items() if subset.startswith(start)), None)
 
