@@ -134,7 +134,8 @@ def ablate(
     from ..captioners.spec import is_other, is_served
     from ..errors import RefinerUnansweredError
     from ..evaluation.ablate import make_grid, run_ablation
-    from ..evaluation.ablated import SERVER_DECODING, AblatedCaptioner, refuse_decoding
+    from ..evaluation.ablated import AblatedCaptioner, refuse_decoding
+    from ..evaluation.ablation_cells import SERVER_DECODING
     from ..refine.base import kinds_of
     from ..report.report import write_report
     from .data_options import source_options

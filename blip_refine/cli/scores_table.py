@@ -35,7 +35,6 @@ def print_scores(systems: Mapping[str, Evaluation], split: str | None = None) ->
     over = {name: measured_over(systems[name].refinement) for name in names}
     heads = [f"{name} ({over[name]})" if over[name] else name for name in names]
     output.table(["", *heads], rows, title=f"{images_of_split(images, split)} (95 % bootstrap intervals)")
-    output.table(["", *heads], rows, title=f"{images} held-out images (95 % bootstrap intervals)")
     print_measures({name: systems[name].row for name in names})
     for name in names:
         counts = systems[name].refinement

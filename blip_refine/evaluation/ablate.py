@@ -26,6 +26,7 @@ from ..refine.cache import AnswerCache
 from ..refine.options import share_options
 from .ablation_cells import (
     NO_REFINER,
+    SERVER_DECODING,
     Cell,
     MadeCell,
     asks_model,
@@ -142,6 +143,7 @@ def make_grid(
 
     Args:
         decodings (`Sequence[str]`): Decoding presets, options, or grids of options; see [`expand_decodings`].
+            `SERVER_DECODING` alone stands for that of a captioner behind a server.
         refiners (`Sequence[str]`): Names of refiners; "none" for the drafts themselves.
         prompts (`Sequence[str]`): Prompt templates; the refiner's own by default.
         guards (`Sequence[str]`): Guards, each entry one choice ("form,facts", "none"); the refiner's own by default.
@@ -152,7 +154,8 @@ def make_grid(
     if not decodings or not refiners:
         raise ConfigurationError("A grid needs at least one decoding preset and one refiner ('none' is one).")
     cells: dict[Cell, None] = {}
-    ways = [choice.name for choice in expand_decodings(decodings)]
+    served = list(decodings) == [SERVER_DECODING]
+    ways = list(decodings) if served else [choice.name for choice in expand_decodings(decodings)]
     for decoding, refiner in product(ways, refiners):
         chosen_prompts: Sequence[str | None] = prompts if prompts and has_prompt(refiner) else (None,)
         chosen_guards: Sequence[str | None] = guards if guards and asks_model(refiner) else (None,)

@@ -10,9 +10,6 @@ from ..captioners.spec import CaptionerSpec, is_other, is_served, load_captioner
 from ..errors import ConfigurationError
 from .evaluator import PipelineSystem
 
-SERVER_DECODING = "server"
-"""The name of the only way of decoding of a captioner behind a server: its own."""
-
 
 def refuse_decoding(model: str, flags: Sequence[str]) -> None:
     """Refuse decoding flags for a captioner behind a server.

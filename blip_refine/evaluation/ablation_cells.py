@@ -24,6 +24,9 @@ from ..refine.safety import CircuitBreaker, refine_safely
 from .ablation_drafts import Drafts, file_name
 
 NO_REFINER = "none"
+
+SERVER_DECODING = "server"
+"""The name of the only way of decoding of a captioner behind a server: its own."""
 KEPT_FACTS = ("seconds", "tokens", "cost", "changed", "refinement")
 MODEL_REFINERS = ("bart", "instruct", "openai")
 """Refiners that ask a model: their answers are worth keeping, and prompts and guards are theirs."""

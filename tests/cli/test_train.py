@@ -235,7 +235,7 @@ def test_what_cannot_be_done_is_refused_plainly(capsys, tmp_path, options, messa
 )
 def test_flags_decide_how_captions_are_generated(flags, expected, monkeypatch):
     seen = []
-    monkeypatch.setattr("blip_refine.cli.train._run", lambda args, *others: seen.append(args))
+    monkeypatch.setattr("blip_refine.cli.train._run", lambda context, args, *others: seen.append(args))
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--dataset", "scenes:everyday", *flags])
     assert stopped.value.code == 0
