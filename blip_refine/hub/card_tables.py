@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..refine.counts import describe_counts, measured_over
+from .card_facts import energy_facts, origin_facts, place_facts
 from .facts import METRICS, RunFolder, is_number
 from .markdown import code, escape, table
 
@@ -155,10 +156,15 @@ def _attribute(text: Any) -> str:
     return html.escape(" ".join(str(text).split()), quote=True).replace("|", "&#124;")
 
 
-def model_facts(run: RunFolder) -> dict[str, Any]:
-    """Size and shape of the model."""
+def model_facts(run: RunFolder, owner: str | None = None) -> dict[str, Any]:
+    """Who developed the model, and its size and shape.
+
+    Args:
+        run (`RunFolder`): The files of the run.
+        owner (`str`, *optional*): Whose repository it is published in.
+    """
     text, vision = run.config.get("text_config") or {}, run.config.get("vision_config") or {}
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {**origin_facts(run, owner)}
     parameters = run.facts.get("parameters", run.pretraining.get("parameters"))
     if is_number(parameters):
         facts["parameters"] = f"{parameters:,}"
@@ -205,11 +211,10 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
             facts[label] = f"{values[0]:.3f} at first, {values[-1]:.3f} at last"
     if is_number(run.facts.get("seconds")):
         facts["time"] = _duration(run.facts["seconds"])
-    for key, label, unit in (("energy_kwh", "energy", "kWh"), ("co2_eq_kg", "emissions", "kg CO2 equivalent")):
-        if key in run.energy:
-            facts[label] = f"{run.energy[key]:.4g} {unit}"
+    facts |= energy_facts(run)
     if run.facts.get("hardware"):
         facts["hardware"] = run.facts["hardware"]
+    facts |= place_facts(run)
     facts |= {str(name): value for name, value in (run.facts.get("versions") or {}).items()}
     return facts
 

@@ -103,6 +103,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             `samples/` and to the tracker, at each evaluation.
         track_energy (`bool`, defaults to `False`): Measure energy (needs codecarbon), and with `energy_country` CO2.
         energy_country (`str`, *optional*): ISO code of three letters ("DEU"), for the carbon of its electricity.
+        developed_by (`str`, *optional*): Who makes the model, for card and `run.json`; by default the owner of the
+            repository that it is published in.
+        region, cloud_provider (`str`, *optional*): Where it is computed ("eu-west-1", "AWS"), for card and `run.json`;
+            the region is by default `energy_country`.
         min_new_tokens (`int`, defaults to 0): Shortest generated caption in tokens.
         max_new_tokens (`int`, defaults to 30): Longest generated caption in tokens.
         num_beams (`int`, defaults to 5): Beams in evaluation.
@@ -163,6 +167,9 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     samples_to_log: int = field(default=4, metadata={"help": "Captioned images written at each evaluation."})
     track_energy: bool = field(default=False, metadata={"help": "Measure energy with codecarbon."})
     energy_country: str | None = field(default=None, metadata={"help": "ISO code (DEU), for CO2."})
+    developed_by: str | None = field(default=None, metadata={"help": "Who makes the model; for the model card."})
+    region: str | None = field(default=None, metadata={"help": "Where it is computed; for the model card."})
+    cloud_provider: str | None = field(default=None, metadata={"help": "Cloud provider; for the model card."})
     min_new_tokens: int = field(default=0, metadata={"help": "Shortest generated caption in tokens."})
     max_new_tokens: int = field(default=30, metadata={"help": "Longest generated caption in tokens."})
     num_beams: int = field(default=5, metadata={"help": "Beams in evaluation."})
