@@ -109,6 +109,7 @@ def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
     from ..evaluation.human import CRITERIA
     from ..evaluation.human_summary import summarize
     from ..jsonlines import write_json
+    from ..metrics.agreement import describe_agreement
 
     found = summarize(study, exclude=exclude)
     rows = [
@@ -132,7 +133,7 @@ def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
             for duel in found.duels
         ],
     )
-    agreed = ", ".join(f"{criterion} {value:.2f}" for criterion, value in found.alpha.items())
+    agreed = describe_agreement(found.alpha, found.alpha_undefined)
     output.line(f"Agreement of raters (Krippendorff's alpha, ordinal): {agreed}")
     _warn_of(found)
     card = _card_as_made(run)

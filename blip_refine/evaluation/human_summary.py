@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, MissingExtraError
+from ..errors import DataError
+from ..metrics.agreement import agreement
 from ..metrics.statistics import MetricStatistics, approximate_randomization, bootstrap_interval, paired_bootstrap
 from .error_analysis import wilson
 from .human import CRITERIA, RatingStudy
@@ -93,7 +94,9 @@ class RatingSummary:
         ratings (`int`): Captions rated, over all raters.
         systems (`dict[str, dict[str, MeanRating]]`): System to criterion to its mean.
         duels (`tuple[Duel, ...]`): Every pair of systems.
-        alpha (`dict[str, float]`): Criterion to Krippendorff's alpha (ordinal): 1 is perfect agreement, 0 is chance.
+        alpha (`dict[str, float | None]`): Criterion to Krippendorff's alpha (ordinal): 1 is perfect agreement, 0 is
+            chance, and `None` where it is undefined.
+        alpha_undefined (`dict[str, str]`): Criterion to the reason why its alpha is undefined.
         raters (`tuple[RaterReport, ...]`): How each rater worked.
         excluded (`tuple[str, ...]`): Raters whose answers were left out.
     """
@@ -102,7 +105,8 @@ class RatingSummary:
     ratings: int
     systems: dict[str, dict[str, MeanRating]]
     duels: tuple[Duel, ...]
-    alpha: dict[str, float]
+    alpha: dict[str, float | None]
+    alpha_undefined: dict[str, str] = field(default_factory=dict)
     raters: tuple[RaterReport, ...] = field(default=())
     excluded: tuple[str, ...] = ()
 
@@ -160,12 +164,14 @@ def summarize(
             count = sum(answer.system == system for answer in kept)
             systems[system][criterion] = MeanRating(mean, low, high, count)
     liked = [row for row in preferences if row[0] not in exclude]
+    agreements = {criterion: agreement(kept_table(kept, criterion)) for criterion in CRITERIA}
     return RatingSummary(
         images=len({answer.image for answer in kept}),
         ratings=len(kept),
         systems=systems,
         duels=_duels(study.systems, kept, liked, by_image, resamples, seed),
-        alpha={criterion: agreement(kept_table(kept, criterion)) for criterion in CRITERIA},
+        alpha={criterion: one.alpha for criterion, one in agreements.items()},
+        alpha_undefined={criterion: one.reason for criterion, one in agreements.items() if one.reason},
         raters=tuple(reports),
         excluded=tuple(rater for rater in exclude if any(answer.rater == rater for answer in answers)),
     )
@@ -252,26 +258,6 @@ def kept_table(answers: Sequence[_Answer], criterion: str) -> np.ndarray:
     for answer in answers:
         table[row[answer.rater], column[answer.image, answer.system]] = answer.scores[criterion]
     return table
-
-
-def agreement(table: np.ndarray) -> float:
-    """Krippendorff's alpha of ordinal ratings (Krippendorff 2018, "Content Analysis", chapter 12).
-
-    Args:
-        table (`np.ndarray` of shape `(raters, units)`): Ratings; NaN where there is none.
-
-    Returns:
-        `float`: 1 for perfect agreement, 0 for what chance gives, below 0 for less than that. 0 where no caption was
-        rated by two raters, or all ratings are the same: then the ratings say nothing about agreement.
-    """
-    try:
-        import krippendorff
-    except ImportError as error:
-        raise MissingExtraError("krippendorff", "apps", "measure how far raters agree") from error
-    shared = table[:, (~np.isnan(table)).sum(axis=0) > 1]
-    if shared.size == 0 or len(np.unique(shared[~np.isnan(shared)])) < 2:
-        return 0.0
-    return float(krippendorff.alpha(reliability_data=shared, level_of_measurement="ordinal"))
 
 
 def _rater_reports(database: sqlite3.Connection, answers: Sequence[_Answer]) -> list[RaterReport]:

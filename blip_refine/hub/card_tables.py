@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..metrics.agreement import describe_agreement
 from ..refine.counts import describe_counts, measured_over
 from .card_facts import energy_facts, origin_facts, place_facts
 from .facts import METRICS, RunFolder, is_number
@@ -301,9 +302,14 @@ def people_note(run: RunFolder) -> str | None:
         if is_number(run.people.get(key))
     ]
     if run.people.get("raters"):
-        parts.append(f"{len(run.people['raters'])} raters")
-    alpha = [
-        f"{escape(name)} {value:.2f}" for name, value in (run.people.get("alpha") or {}).items() if is_number(value)
-    ]
+        excluded = run.people.get("excluded") or ()
+        count = sum(one.get("rater") not in excluded for one in run.people["raters"])
+        parts.append(f"{count} rater{'' if count == 1 else 's'}")
+    alpha = {
+        str(name): value
+        for name, value in (run.people.get("alpha") or {}).items()
+        if value is None or is_number(value)
+    }
+    agreed = describe_agreement(alpha, run.people.get("alpha_undefined") or {})
     text = ", ".join(parts) + "; 1 (worst) to 5 (best), with 95 % intervals."
-    return text + (f" Agreement between raters (Krippendorff's alpha): {', '.join(alpha)}." if alpha else "")
+    return text + (f" Agreement between raters (Krippendorff's alpha): {escape(agreed)}." if agreed else "")

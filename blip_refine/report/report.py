@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..jsonlines import atomic_write
+from ..metrics.agreement import describe_agreement
 from ..refine.counts import describe_counts, measured_over
 from .charts import number
 from .errors import fault_rows
@@ -120,6 +121,7 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         ablation=run.ablation,
         ablation_chart=ablation_chart(run.ablation),
         people=run.people,
+        agreement=describe_agreement,
         people_charts=people_charts(run, run.people) if run.people else [],
         slice_charts=slice_charts(findings),
         calibration=findings.calibration,

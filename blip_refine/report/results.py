@@ -87,7 +87,8 @@ class People:
         systems (`Mapping[str, Mapping[str, tuple[float, float, float]]]`): System to criterion to mean and interval.
         duels (`tuple[Mapping[str, Any], ...]`): Pairs of systems: `system`, `baseline`, `wins`, `ties`, `losses`,
             `win_rate`, `low`, `high`, `difference`, `p_corrected`.
-        alpha (`Mapping[str, float]`): Criterion to Krippendorff's alpha.
+        alpha (`Mapping[str, float | None]`): Criterion to Krippendorff's alpha; `None` where it is undefined.
+        alpha_undefined (`Mapping[str, str]`): Criterion to the reason why it is undefined.
         raters (`tuple[Mapping[str, Any], ...]`): How each rater worked: `rater`, `anomalies`.
         excluded (`tuple[str, ...]`): Raters that were left out.
     """
@@ -96,7 +97,8 @@ class People:
     ratings: int
     systems: Mapping[str, Mapping[str, tuple[float, float, float]]]
     duels: tuple[Mapping[str, Any], ...] = ()
-    alpha: Mapping[str, float] = field(default_factory=dict)
+    alpha: Mapping[str, float | None] = field(default_factory=dict)
+    alpha_undefined: Mapping[str, str] = field(default_factory=dict)
     raters: tuple[Mapping[str, Any], ...] = ()
     excluded: tuple[str, ...] = ()
 
@@ -255,7 +257,13 @@ def _people(value: Mapping[str, Any], path: Path) -> People | None:
                 for system, criteria in value["systems"].items()
             },
             duels=tuple(dict(duel) for duel in value.get("duels", ())),
-            alpha={str(criterion): float(one) for criterion, one in value.get("alpha", {}).items()},
+            alpha={
+                str(criterion): None if one is None else float(one)
+                for criterion, one in value.get("alpha", {}).items()
+            },
+            alpha_undefined={
+                str(criterion): str(reason) for criterion, reason in value.get("alpha_undefined", {}).items()
+            },
             raters=tuple({"anomalies": (), **rater} for rater in value.get("raters", ())),
             excluded=tuple(str(rater) for rater in value.get("excluded", ())),
         )

@@ -47,7 +47,13 @@ def test_summary_joins_the_report(rated, capsys):
 
 def test_summary_without_a_rater(rated, capsys):
     code, out, _ = command(capsys, rated, "--summary", "--exclude", "bob", "--json")
-    assert code == 0 and json.loads(out)["ratings"] == 8
+    found = json.loads(out)
+    assert code == 0 and found["ratings"] == 8
+    assert found["alpha"] == dict.fromkeys(CRITERIA) and found["alpha_undefined"]["quality"] == "one rater"
+    code, out, _ = command(capsys, rated, "--summary", "--exclude", "bob")
+    assert code == 0 and "ordinal): undefined (one rater)" in out
+    page = write_report(rated, plots=False).read_text(encoding="utf-8")
+    assert "undefined (one rater)" in page and "0.00</strong>" not in page
 
 
 def test_study_draws_images_and_systems(rated):

@@ -154,6 +154,14 @@ def test_errors_people_and_emissions(full_run):
     assert "| hallucination | 12.5 % [5.0, 30.0] | 12.5 % [5.0, 30.0] |" in text
     assert "| said of several images | 50.0 % | 50.0 % |" in text
     assert "4.25 [4.00, 4.50]" in text and "fluency 0.61" in text and "2 raters" in text
+    people |= {
+        "alpha": {"fluency": None},
+        "alpha_undefined": {"fluency": "one rater"},
+        "raters": [{"rater": "rater 1"}],
+    }
+    (full_run / "human.json").write_text(json.dumps(people))
+    alone = render_model_card(full_run)
+    assert "undefined (one rater)." in alone and "1 rater;" in alone
     assert "0.0123 kg CO2" in text and ModelCard(text).data.co2_eq_emissions["emissions"] == 12.3
 
 
