@@ -17,10 +17,8 @@ from ..metrics.agreement import agreement
 from ..metrics.statistics import MetricStatistics, approximate_randomization, bootstrap_interval, paired_bootstrap
 from .error_analysis import wilson
 from .human import CRITERIA, RatingStudy
+from .rater_reports import Answer, RaterReport, answer_table, rater_reports, read_answers, without_names
 from .significance import holm
-
-HASTY = 1.5
-"""Seconds a caption below which nobody has read it, looked at the picture and answered three questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +60,6 @@ class Duel:
     p_corrected: float
 
 
-@dataclass(frozen=True, slots=True)
-class RaterReport:
-    """How one rater worked.
-
-    Args:
-        rater (`str`): Who.
-        images (`int`): Pictures rated.
-        checks (`int`): Attention checks answered.
-        passed (`int`): Of these, passed.
-        seconds (`float`): Median seconds a caption.
-        agreement (`float`, *optional*): Correlation of their quality ratings with the mean of the other raters'.
-        anomalies (`tuple[str, ...]`): What to look at; empty for most raters.
-    """
-
-    rater: str
-    images: int
-    checks: int
-    passed: int
-    seconds: float
-    agreement: float | None
-    anomalies: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class RatingSummary:
     """What a study found.
@@ -113,21 +88,8 @@ class RatingSummary:
     def to_dict(self) -> dict[str, Any]:
         """The form of `human.json` in a run folder. Raters are numbered: their names are nobody's business."""
         value = asdict(self)
-        numbers = {one.rater: f"rater {place}" for place, one in enumerate(self.raters, 1)}
-        value["raters"] = [
-            {key: held for key, held in {**row, "rater": numbers[row["rater"]]}.items() if held is not None}
-            for row in value["raters"]
-        ]
-        value["excluded"] = [numbers.get(rater, "rater") for rater in self.excluded]
+        value["raters"], value["excluded"] = without_names(self.raters, self.excluded)
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    rater: str
-    image: str
-    system: str
-    scores: Mapping[str, int]
 
 
 def summarize(
@@ -149,8 +111,8 @@ def summarize(
         MissingExtraError: `krippendorff` is not installed.
     """
     with study.connect() as database:
-        answers, preferences = _answers(database), _preferences(database)
-        reports = _rater_reports(database, answers)
+        answers, preferences = read_answers(database), _preferences(database)
+        reports = rater_reports(database, answers)
     kept = [answer for answer in answers if answer.rater not in exclude]
     if not kept:
         raise DataError(f"{study.path} holds no ratings yet.")
@@ -164,7 +126,7 @@ def summarize(
             count = sum(answer.system == system for answer in kept)
             systems[system][criterion] = MeanRating(mean, low, high, count)
     liked = [row for row in preferences if row[0] not in exclude]
-    agreements = {criterion: agreement(kept_table(kept, criterion)) for criterion in CRITERIA}
+    agreements = {criterion: agreement(answer_table(kept, criterion)) for criterion in CRITERIA}
     return RatingSummary(
         images=len({answer.image for answer in kept}),
         ratings=len(kept),
@@ -177,23 +139,12 @@ def summarize(
     )
 
 
-def _answers(database: sqlite3.Connection) -> list[_Answer]:
-    scores: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-    query = (
-        "SELECT t.rater, i.image_id, r.system, r.criterion, r.score FROM ratings r "
-        "JOIN tasks t USING (task) JOIN items i USING (item) ORDER BY t.task, r.system"
-    )
-    for rater, image, system, criterion, score in database.execute(query):
-        scores[rater, image, system][criterion] = score
-    return [_Answer(*key, held) for key, held in scores.items()]
-
-
 def _preferences(database: sqlite3.Connection) -> list[tuple[str, list[str]]]:
     rows = database.execute("SELECT rater, preferred FROM tasks WHERE preferred IS NOT NULL")
     return [(rater, json.loads(preferred)) for rater, preferred in rows]
 
 
-def _by_image(answers: Sequence[_Answer]) -> dict[tuple[str, str], dict[str, float]]:
+def _by_image(answers: Sequence[Answer]) -> dict[tuple[str, str], dict[str, float]]:
     """System and criterion to image to the mean over its raters."""
     held: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for answer in answers:
@@ -216,7 +167,7 @@ def _interval(values: Mapping[str, float], resamples: int, seed: int) -> tuple[f
 
 def _duels(
     systems: Sequence[str],
-    answers: Sequence[_Answer],
+    answers: Sequence[Answer],
     preferences: Sequence[tuple[str, list[str]]],
     by_image: Mapping[tuple[str, str], Mapping[str, float]],
     resamples: int,
@@ -246,71 +197,3 @@ def _duels(
         rate = wins / decided if decided else 0.5
         drafts.append((system, baseline, wins, ties, losses, rate, low, high, difference))
     return tuple(Duel(*draft, p_corrected) for draft, p_corrected in zip(drafts, holm(p_values), strict=True))
-
-
-def kept_table(answers: Sequence[_Answer], criterion: str) -> np.ndarray:
-    """Ratings of one criterion as an array of shape `(raters, captions)`; NaN where a rater did not see a caption."""
-    raters = sorted({answer.rater for answer in answers})
-    units = sorted({(answer.image, answer.system) for answer in answers})
-    table = np.full((len(raters), len(units)), np.nan)
-    row = {rater: place for place, rater in enumerate(raters)}
-    column = {unit: place for place, unit in enumerate(units)}
-    for answer in answers:
-        table[row[answer.rater], column[answer.image, answer.system]] = answer.scores[criterion]
-    return table
-
-
-def _rater_reports(database: sqlite3.Connection, answers: Sequence[_Answer]) -> list[RaterReport]:
-    query = (
-        "SELECT t.rater AS rater, t.item AS item, t.done - t.given AS seconds, t.passed AS passed, "
-        "(SELECT COUNT(DISTINCT r.system) FROM ratings r WHERE r.task = t.task) AS captions "
-        "FROM tasks t WHERE t.done IS NOT NULL ORDER BY t.task"
-    )
-    tasks: dict[str, list[sqlite3.Row]] = defaultdict(list)
-    for row in database.execute(query):
-        tasks[row["rater"]].append(row)
-    return [_rater_report(rater, rows, answers) for rater, rows in sorted(tasks.items())]
-
-
-def _rater_report(rater: str, rows: Sequence[sqlite3.Row], answers: Sequence[_Answer]) -> RaterReport:
-    checks = [row["passed"] for row in rows if row["item"] is None]
-    paces = [row["seconds"] / max(row["captions"], 1) for row in rows if row["item"] is not None]
-    own = [answer for answer in answers if answer.rater == rater]
-    scores = [score for answer in own for score in answer.scores.values()]
-    agrees = _agreement_with_others(rater, answers)
-    anomalies = []
-    if checks and sum(checks) < len(checks):
-        anomalies.append(f"failed {len(checks) - sum(checks)} of {len(checks)} attention checks")
-    if len(paces) > 2 and np.median(paces) < HASTY:
-        anomalies.append(f"took {np.median(paces):.1f} seconds a caption")
-    if len(scores) >= 15 and len(set(scores)) == 1:
-        anomalies.append(f"always answered {scores[0]}")
-    if agrees is not None and len(own) >= 10 and agrees < 0:
-        anomalies.append(f"disagrees with the others (correlation {agrees:.2f})")
-    return RaterReport(
-        rater=rater,
-        images=len(paces),
-        checks=len(checks),
-        passed=int(sum(checks)),
-        seconds=float(np.median(paces)) if paces else 0.0,
-        agreement=agrees,
-        anomalies=tuple(anomalies),
-    )
-
-
-def _agreement_with_others(rater: str, answers: Sequence[_Answer]) -> float | None:
-    others: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for answer in answers:
-        if answer.rater != rater:
-            others[answer.image, answer.system].append(answer.scores["quality"])
-    pairs = [
-        (answer.scores["quality"], float(np.mean(others[answer.image, answer.system])))
-        for answer in answers
-        if answer.rater == rater and (answer.image, answer.system) in others
-    ]
-    if len(pairs) < 3:
-        return None
-    mine, theirs = np.array(pairs, dtype=float).T
-    if mine.std() == 0 or theirs.std() == 0:
-        return None
-    return float(np.corrcoef(mine, theirs)[0, 1])
