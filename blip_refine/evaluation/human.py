@@ -305,10 +305,10 @@ class RatingStudy:
         ]
         database.executemany("INSERT INTO ratings VALUES (?, ?, ?, ?)", rows)
         noted = {caption: note for caption, note in zip(shown.captions, notes, strict=False) if note}
-        database.executemany(
-            "INSERT INTO notes VALUES (?, ?, ?)",
-            [(row["task"], system, noted[caption]) for system, caption in captions.items() if caption in noted],
-        )
+        remarks = [(row["task"], system, noted[caption]) for system, caption in captions.items() if caption in noted]
+        if remarks:
+            # Studies of ratings that were begun before there were reviews have no such table.
+            database.executemany("INSERT INTO notes VALUES (?, ?, ?)", remarks)
         liked = None
         if preferred is not None:
             best = shown.captions[preferred] if preferred >= 0 else None

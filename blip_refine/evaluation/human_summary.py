@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import ConfigurationError, DataError
 from ..metrics.agreement import agreement
 from ..metrics.statistics import MetricStatistics, approximate_randomization, bootstrap_interval, paired_bootstrap
 from .error_analysis import wilson
@@ -107,9 +107,12 @@ def summarize(
         seed (`int`, defaults to 0): Of these.
 
     Raises:
+        ConfigurationError: The study is of another kind.
         DataError: Nothing has been rated yet.
         MissingExtraError: `krippendorff` is not installed.
     """
+    if study.kind != "rating":
+        raise ConfigurationError(f"{study.path} is a study of kind {study.kind}: see `summarize_review`.")
     with study.connect() as database:
         answers, preferences = read_answers(database), _preferences(database)
         reports = rater_reports(database, answers)

@@ -14,6 +14,7 @@ from ..installation import REPOSITORY, install_command
 from ..jsonlines import atomic_write
 from . import card_tables as tables
 from .card_facts import hyperparameter_facts, peft_snippet
+from .card_review import review_note, review_rows
 from .citations import find_citations
 from .facts import METRICS, RunFolder, is_number, read_run_folder
 from .markdown import code, escape, facts_table, table
@@ -148,6 +149,8 @@ def render_card(
         people_judged=bool(run.errors.get("people")),
         people=tables.people_rows(run),
         people_note=tables.people_note(run),
+        review=review_rows(run),
+        review_note=review_note(run),
         findings=_public(run.facts.get("findings")),
         comparisons=tables.comparison_rows(run),
         samples=tables.sample_rows(run, tables.choose_samples(run) if pictures else (), Path(relative_to)),

@@ -121,6 +121,7 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         ablation=run.ablation,
         ablation_chart=ablation_chart(run.ablation),
         people=run.people,
+        review=run.review,
         agreement=describe_agreement,
         people_charts=people_charts(run, run.people) if run.people else [],
         slice_charts=slice_charts(findings),

@@ -18,6 +18,7 @@ from ..errors import SourceFormatError, SourceNotFoundError
 from ..jsonlines import read_json_object, read_jsonl
 from ..metrics.families import ALL_METRICS, COCO_METRICS
 from ..records import SceneObject
+from .review import Review, read_review
 
 METRICS = (*COCO_METRICS, *(name for name in ALL_METRICS if name not in COCO_METRICS))
 """The names of COCO caption evaluation, in its order, and then all others that can be computed."""
@@ -116,6 +117,7 @@ class RunResults:
         log (`tuple[Mapping[str, Any], ...]`): The rows of the Trainer's `log_history`.
         facts (`Mapping[str, Any]`): `run.json`.
         people (`People`, *optional*): `human.json`, the summary of people's ratings.
+        review (`Review`, *optional*): `review` of `human.json`, the summary of people's reviews.
         ablation (`Mapping[str, Any]`): `ablation.json`.
         contaminated (`str`, *optional*): Why the scores are not those of unseen images, where they are not.
     """
@@ -127,6 +129,7 @@ class RunResults:
     log: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     people: People | None = None
+    review: Review | None = None
     ablation: Mapping[str, Any] = field(default_factory=dict)
     contaminated: str | None = None
 
@@ -176,6 +179,7 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         twice = [image_id for image_id, times in Counter(one.image_id for one in examples).items() if times > 1]
         if twice:
             raise SourceFormatError(f"{predictions}: the image {twice[0]!r} is there more than once.")
+    human = read_json_object(folder / "human.json")
     log = read_json_object(folder / "trainer_state.json").get("log_history", [])
     return RunResults(
         folder=folder,
@@ -184,7 +188,8 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         examples=examples,
         log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
         facts=read_json_object(folder / "run.json"),
-        people=_people(read_json_object(folder / "human.json"), folder / "human.json"),
+        people=_people(human, folder / "human.json"),
+        review=read_review(human.get("review"), folder / "human.json"),
         ablation=read_json_object(folder / "ablation.json"),
         contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
     )
@@ -243,7 +248,7 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
 
 
 def _people(value: Mapping[str, Any], path: Path) -> People | None:
-    if not value:
+    if not set(value) - {"review"}:
         return None
     try:
         return People(
