@@ -45,12 +45,15 @@
     }
     all[at].scrollIntoView({ block: "nearest" });
     event.preventDefault();
+    // Gradio toggles the box that has the focus on Enter.
+    event.stopPropagation();
     mark();
   }, true);
 
-  document.addEventListener("click", (event) => {
+  // Where the mouse or the Tab key goes is the current caption, too.
+  document.addEventListener("focusin", (event) => {
     const index = slots().findIndex((slot) => slot.contains(event.target));
-    if (index >= 0 && event.isTrusted) at = index;
+    if (index >= 0) at = index;
     setTimeout(mark, 30);
   });
   new MutationObserver(mark).observe(document, { childList: true, subtree: true });

@@ -56,7 +56,8 @@ BASE_SIZES = {
 def hyperparameter_facts(run: RunFolder) -> dict[str, Any]:
     """The hyperparameters of the run by the names of people."""
     facts: dict[str, Any] = {}
-    for name, value in dict(run.facts.get("hyperparameters") or {}).items():
+    told: dict[str, Any] = dict(run.facts.get("hyperparameters") or {})
+    for name, value in told.items():
         if is_local_path(value):
             continue
         if name == "prompt" and not value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Agreement(NamedTuple):
     reason: str | None = None
 
 
-def agreement(table: np.ndarray, level: str = "ordinal") -> Agreement:
+def agreement(table: np.ndarray, level: Literal["nominal", "ordinal"] = "ordinal") -> Agreement:
     """Krippendorff's alpha (Krippendorff 2018, "Content Analysis", chapter 12).
 
     It is undefined for a single rater, if no caption was rated by two, and if all ratings are equal: then no

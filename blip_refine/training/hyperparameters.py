@@ -79,7 +79,7 @@ def used_hyperparameters(trainer: CaptionTrainer) -> dict[str, Any]:
 def _optimization(trainer: CaptionTrainer) -> dict[str, Any]:
     args, state = trainer.args, trainer.state
     # accelerate wraps both.
-    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     per_process = state.train_batch_size or args.train_batch_size
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     decays = [group.get("weight_decay", 0.0) for group in optimizer.param_groups]
