@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -184,6 +184,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     allow_overlap: bool = field(default=False, metadata={"help": "Accept evaluation images that are trained on."})
 
     def __post_init__(self) -> None:
+        # Before values are spelled out below: what was asked for, and is not a default.
+        self._asked_for = tuple(one.name for one in fields(self) if getattr(self, one.name) != _default_of(one))
         if self.remove_unused_columns:
             raise ConfigurationError(
                 "remove_unused_columns=True would take the pictures out of the items before they are collated. "
@@ -266,6 +268,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             self.use_cpu = True
 
     @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The names of the arguments that were given another value than their default."""
+        return self._asked_for
+
+    @property
     def why_precision(self) -> str:
         """Why training computes in `chosen_precision`."""
         return self._why_precision
@@ -313,6 +320,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             early_stopping=self.early_stopping if self.num_beams > 1 else False,
             prompt=self.prompt or "",
         )
+
+
+def _default_of(one: Field) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _fastest_precision(use_cpu: bool) -> tuple[str, str]:

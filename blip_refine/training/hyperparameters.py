@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation.run_facts import RunFacts, describe_hardware
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from .trainer import CaptionTrainer
 
 UNREPORTED = (
-    *("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "deepspeed_plugin"),
+    *("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "deepspeed_plugin", "disable_tqdm"),
     # Facts of the run, not of the training; they have fields of their own.
     *("developed_by", "region", "cloud_provider"),
 )
@@ -130,12 +129,11 @@ def _adapter(model: Any) -> dict[str, Any]:
 
 
 def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from the defaults, without paths and secrets."""
-    defaults = CaptionTrainingArguments(output_dir=args.output_dir)
+    """The training arguments that were given another value than their default, without paths and secrets."""
     changed = {}
-    for field in fields(args):
-        value = getattr(args, field.name, None)
-        if field.init and field.name not in UNREPORTED and value != getattr(defaults, field.name, None):
-            changed[field.name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
+    for name in args.asked_for:
+        if name not in UNREPORTED:
+            value = getattr(args, name)
+            changed[name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
     # "auto" is another precision on another machine.
     return {**changed, "precision": args.chosen_precision}

@@ -80,6 +80,10 @@ def test_every_hyperparameter_is_told_defaults_included(tmp_path):
     assert told["steps"] == 2 and "query" in told["lora_targets"]
     assert not {"developed_by", "label_smoothing_factor", "lr_scheduler_type", "output_dir"} & set(told)
     assert (facts["developed_by"], facts["region"], facts["cloud_provider"]) == ("Ada", "eu-west-1", "AWS")
+    # Whatever else was asked for, and nothing that was not.
+    assert told["max_new_tokens"] == trainer.args.max_new_tokens and told["gradient_checkpointing"] is False
+    assert not {"report_to", "fsdp", "accelerator_config", "length_penalty"} & set(told)
+    assert trainer.evaluate(scenes("validation", 2))["eval_loss"] > 0, "the trainer can still be used"
     card = render_model_card(tmp_path)
     for said in (
         "| learning rate (peak) | 0.0003 |",
