@@ -84,10 +84,12 @@ def describe_hardware(*, cpu: bool = False) -> str:
 
 def _cpu_name() -> str:
     """The processor's model, where the system tells it."""
+    if platform.system() != "Linux":
+        # What `platform` says elsewhere is a family and not a name, and often empty.
+        return ""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(os.sep, "proc", "cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        # No Linux. What `platform` says there is a family and not a name, and often empty.
         return ""
     found = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
     return " ".join(found.replace("(R)", "").replace("(TM)", "").split())
