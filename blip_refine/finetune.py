@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
 from .errors import ConfigurationError, RefinerUnansweredError
 from .evaluation.caption_set import OF_A_REFINER, ONE_CAPTION, reference_loss
-from .evaluation.run_facts import RunFacts
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
 from .metrics.families import check_spice_images, metric_names
@@ -36,12 +35,12 @@ from .report.story import sentence, tiles
 from .training.arguments import CaptionTrainingArguments
 from .training.callbacks import NarratedProgress
 from .training.checkpoints import find_checkpoint
+from .training.hyperparameters import training_facts
 from .training.loading import check_prompts, make_collator, make_ready, prompted
 from .training.plan import describe_plan
 from .training.trainer import CaptionTrainer
 
 SYSTEMS = ("before", "after", "refined")
-UNREPORTED = ("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "deepspeed_plugin")
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ def finetune(
     resume_from_checkpoint: str | bool | None = None,
     narrator: Narrator | None = None,
     tell_plan: bool = False,
+    callbacks: Sequence[Any] | None = None,
 ) -> FinetunedRun:
     """Score a captioner, train it, score it again, refine its captions, and write it all down.
 
@@ -103,6 +103,7 @@ def finetune(
         resume_from_checkpoint (`str` or `bool`, *optional*): As in `Trainer.train`.
         narrator ([`Narrator`], *optional*): Who is told what goes on.
         tell_plan (`bool`, defaults to `False`): Tell what is trained, on what, and in how much memory.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): Of the trainer, beside its own.
 
     Returns:
         [`FinetunedRun`]
@@ -139,7 +140,7 @@ def finetune(
     if scored is not None:
         # It is done below, on the same images, with the refiner's captions beside them.
         args.compare_with_base = False
-    trainer = CaptionTrainer(captioner, args, train, validation, processor)
+    trainer = CaptionTrainer(captioner, args, train, validation, processor, callbacks=callbacks)
     NarratedProgress.replace_default(trainer, narrator)
     overlap = list(trainer.overlap)
     if test is not None:
@@ -209,7 +210,10 @@ def finetune(
         write_systems(folder, systems, final="after")
 
     parts = {"train": train, "validation": validation, "test": test}
-    RunFacts(
+    # What went before an interruption was not measured here.
+    facts = training_facts(trainer, outcome.metrics["train_runtime"] if checkpoint is None else None)
+    replace(
+        facts,
         base_model=str(model),
         dataset=dataset,
         splits={
@@ -222,11 +226,6 @@ def finetune(
         evaluation_note=f"{note[0].upper()}{note[1:]}; there is no test split." if note and scored else None,
         overlap=f"{len(overlap)} evaluation images are in the training set" if overlap else "none found",
         decoding=describe_decoding(args.decoding),
-        hyperparameters=changed_arguments(args),
-        parameters=total,
-        trainable_parameters=trained,
-        # What went before the interruption was not measured here.
-        seconds=outcome.metrics["train_runtime"] if checkpoint is None else None,
         refiner=fixer.name if fixer is not None and "refined" in systems else None,
         refinement=dict(systems["refined"].refinement or {}) if "refined" in systems else None,
     ).write(folder)
@@ -352,18 +351,6 @@ def describe_decoding(decoding: DecodingOptions) -> dict[str, Any]:
         "length_penalty": decoding.length_penalty,
         **decoding.to_dict(),
     }
-
-
-def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from the defaults, without paths and secrets."""
-    defaults = CaptionTrainingArguments(output_dir=args.output_dir)
-    changed = {}
-    for field in fields(args):
-        value = getattr(args, field.name, None)
-        if field.init and field.name not in UNREPORTED and value != getattr(defaults, field.name, None):
-            changed[field.name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
-    # "auto" is another precision on another machine.
-    return {**changed, "precision": args.chosen_precision}
 
 
 def scored_split(validation: BlipCaptionDataset | None, test: BlipCaptionDataset | None) -> str | None:

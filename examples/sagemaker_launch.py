@@ -3,13 +3,12 @@
     python examples/sagemaker_launch.py --role ROLE --bucket BUCKET --data photos/ --image IMAGE_URI
     python examples/sagemaker_launch.py --smoke     # print the requests and send nothing; needs no account
 
-Needs the extra `sagemaker` and AWS credentials. IMAGE_URI is a container that holds this package and PyTorch, such as
-AWS's PyTorch training image with this added:
+Needs the extra `sagemaker` and AWS credentials. IMAGE_URI is the container of `examples/sagemaker/Dockerfile`, pushed
+to your registry:
 
-    pip install "blip_refine @ git+https://github.com/blip-refine/blip_refine"
+    docker build -f examples/sagemaker/Dockerfile -t IMAGE_URI . && docker push IMAGE_URI
 
-Training runs `python -m blip_refine.apps.sagemaker.train` in it, the endpoint
-`python -m blip_refine.apps.sagemaker.serve`.
+SageMaker runs `train` in it for the job and `serve` for the endpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import json
 import time
 from pathlib import Path
 
-from blip_refine.apps.sagemaker.environment import METRIC_DEFINITIONS
+from blip_refine.apps.sagemaker.metric_lines import METRIC_DEFINITIONS
 
 
 def training_job(arguments: argparse.Namespace, name: str) -> dict:
@@ -27,6 +26,9 @@ def training_job(arguments: argparse.Namespace, name: str) -> dict:
     bucket = f"s3://{arguments.bucket}/{name}"
     hyperparameters = {
         "model": "Salesforce/blip-image-captioning-base",
+        "lora": "true",
+        "merge": "true",  # the endpoint then needs no base from the Hub
+        "metrics": "Bleu,METEOR,ROUGE_L,CIDEr",
         "num_train_epochs": "4",
         # A T4 has 16 GB and no bfloat16.
         "fp16": "true",
@@ -43,7 +45,6 @@ def training_job(arguments: argparse.Namespace, name: str) -> dict:
         "AlgorithmSpecification": {
             "TrainingImage": arguments.image,
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python", "-m", "blip_refine.apps.sagemaker.train"],
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": hyperparameters,

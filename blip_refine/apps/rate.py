@@ -1,4 +1,4 @@
-"""`build_rating_app`: a page on which people rate captions, blind, with the keyboard alone if they like.
+"""`build_rating_app`: a page on which people rate or review captions, blind, with the keyboard alone if they like.
 
 The page keeps nothing: who rates and what was shown travel with every answer and are looked up in the study, so the
 server may be killed and started again at any moment and raters go on where they were.
@@ -13,22 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BlipRefineError, ConfigurationError
-from ..evaluation.human import CRITERIA, SCALE, RatingStudy, RatingTask
+from ..evaluation.human import RatingStudy, RatingTask
 from ..report.gallery import picture_uri
 from .gradio_page import load_gradio, serve_page
+from .rate_forms import FORMS, NAMES, Form
 
-NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NONE_OF_THEM = "none"
 PICTURE_PIXELS = 900
 STYLE = (Path(__file__).parent / "rate.css").read_text(encoding="utf-8")
-SCRIPT = (Path(__file__).parent / "rate.js").read_text(encoding="utf-8")
+SCRIPTS = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("rate.js", "review.js")]
+"""Of the two kinds of study; each does nothing on a page of the other."""
 
 
 def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bool = False) -> Any:
     """The page.
 
     Args:
-        study (`RatingStudy`): What is rated.
+        study (`RatingStudy`): What is rated, or reviewed.
         tokens (`bool`, defaults to `False`): Let in only who has a token ([`RatingStudy.add_rater`]); otherwise a name
             is enough.
         preference (`bool`, defaults to `False`): Also ask which caption is best, where there are several.
@@ -38,14 +39,18 @@ def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bo
 
     Raises:
         MissingExtraError: Gradio is not installed.
-        ConfigurationError: There are more systems than can be shown side by side.
+        ConfigurationError: There are more systems than can be shown side by side, or the best caption is asked for in
+            a review.
     """
     gr = load_gradio()
+    if preference and study.kind == "review":
+        raise ConfigurationError("A review does not ask which caption is best: leave out preference.")
     if len(study.systems) > len(NAMES):
         raise ConfigurationError(f"At most {len(NAMES)} systems can be rated; there are {len(study.systems)}.")
     desk = RatingDesk(study, tokens, preference)
+    form = desk.form
     slots = range(len(study.systems))
-    with gr.Blocks(title="Rate captions", analytics_enabled=False) as page:
+    with gr.Blocks(title=form.title, analytics_enabled=False) as page:
         head = gr.HTML(desk.heading(None), elem_id="head")
         # Who rates and what was shown; the browser sends it back with the answers.
         ticket = gr.Textbox(visible=False)
@@ -58,18 +63,11 @@ def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bo
                 with gr.Column(scale=5):
                     picture = gr.HTML(elem_id="picture")
                 with gr.Column(scale=6):
-                    blocks, texts, answers = [], [], []
+                    blocks, texts, answers = [], [], []  # type: ignore[var-annotated]
                     for slot in slots:
                         with gr.Column(elem_classes="slot") as block:
                             texts.append(gr.HTML(elem_classes="caption"))
-                            for criterion, question in CRITERIA.items():
-                                answers.append(
-                                    gr.Radio(
-                                        list(SCALE),
-                                        label=f"{NAMES[slot]}: {question}",
-                                        elem_classes=["question", f"ask-{criterion}"],
-                                    )
-                                )
+                            answers += form.components(gr, slot)
                         blocks.append(block)
                     best = gr.Radio([], label="Which caption is best?", elem_classes="question", visible=preference)
                     send = gr.Button("Next picture", variant="primary", elem_id="send")
@@ -88,7 +86,7 @@ def build_rating_app(study: RatingStudy, *, tokens: bool = False, preference: bo
                 *(gr.update(visible=slot < len(captions)) for slot in slots),
                 *(gr.update(value=desk.line(slot, captions[slot]) if slot < len(captions) else "") for slot in slots),
                 # Questions of lines that are not shown are hidden too: a keyboard must not end up in them.
-                *(gr.update(value=None, visible=slot < len(captions)) for slot in slots for _ in CRITERIA),
+                *(update for slot in slots for update in form.fresh(gr, slot < len(captions))),
                 gr.update(choices=best_of, value=None, visible=preference and len(captions) > 1),
             ]
 
@@ -141,6 +139,7 @@ class RatingDesk:
 
     def __init__(self, study: RatingStudy, tokens: bool, preference: bool):
         self.study, self.tokens, self.preference = study, tokens, preference
+        self.form: Form = FORMS[study.kind]()
 
     def rater(self, text: str) -> str:
         """Who signs in with `text`.
@@ -181,27 +180,26 @@ class RatingDesk:
             ConfigurationError: The best caption was not named.
         """
         known = self.study.captions_of_task(task, rater)
-        width = len(CRITERIA)
-        scores = [dict(zip(CRITERIA, given[slot * width : (slot + 1) * width], strict=True)) for slot in range(known)]
+        width = self.form.width
+        answers = [self.form.read(given[slot * width : (slot + 1) * width]) for slot in range(known)]
         preferred = None
         if self.preference and known > 1:
             if not best:
                 raise ConfigurationError("Say which caption is best, or 'none'.")
             preferred = -1 if best == NONE_OF_THEM else NAMES.index(best)
-        self.study.save(task, rater, scores, preferred)
+        self.study.save(task, rater, [scores for scores, _ in answers], preferred, notes=[note for _, note in answers])
 
     def heading(self, rater: str | None, task: RatingTask | None = None) -> str:
         """The line above the page, with how far the rater is."""
         if rater is None:
-            return "<h1>Rate captions</h1><p>You will see pictures with captions. Say how good each caption is.</p>"
+            return f"<h1>{self.form.title}</h1><p>{self.form.intro}</p>"
         done, total = self.study.progress(rater)
         if task is None:
-            return f"<h1>All done</h1><p>Thank you, {html.escape(rater)}: you rated {done} pictures.</p>"
-        bar = f'<progress value="{done}" max="{max(total, 1)}" aria-label="pictures rated"></progress>'
-        keys = "Keys: <kbd>1</kbd>–<kbd>5</kbd> answer, <kbd>Backspace</kbd> goes back, <kbd>Enter</kbd> sends."
+            return f"<h1>All done</h1><p>Thank you, {html.escape(rater)}: you {self.form.done} {done} pictures.</p>"
+        bar = f'<progress value="{done}" max="{max(total, 1)}" aria-label="pictures {self.form.done}"></progress>'
         return (
             f'<div class="top" data-task="{task.task}"><strong>{done} of {total}</strong>{bar}'
-            f'<span class="keys">{keys}</span><span class="scale">1 is worst, 5 is best.</span></div>'
+            f'<span class="keys">{self.form.keys}</span><span class="scale">{self.form.hint}</span></div>'
         )
 
     def picture(self, task: RatingTask | None) -> str:
@@ -212,7 +210,7 @@ class RatingDesk:
             return '<div class="no-picture">There is no picture this time.</div>'
         uri = picture_uri(task.image, PICTURE_PIXELS)[0] if task.image and task.image.is_file() else None
         if uri is None:
-            return '<div class="no-picture">The picture cannot be shown. Rate fluency, and give 3 elsewhere.</div>'
+            return f'<div class="no-picture">{self.form.without_picture}</div>'
         return f'<img src="{uri}" alt="The picture that the captions are about">'
 
     @staticmethod
@@ -248,5 +246,5 @@ def launch_rating_app(
         open_browser=open_browser,
         block=block,
         primary_hue="indigo",
-        head=f"<script>{SCRIPT}</script>",
+        head="".join(f"<script>{script}</script>" for script in SCRIPTS),
     )

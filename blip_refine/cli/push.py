@@ -28,6 +28,9 @@ def push(
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Open a pull request.")] = False,
     message: Annotated[str | None, typer.Option(help="The message of the commit.")] = None,
     license: Annotated[str | None, typer.Option(help="As the Hub spells it; by default inherited.")] = None,
+    developed_by: Annotated[
+        str | None, typer.Option(help="Who made the model. Default: what the run says, then OWNER.")
+    ] = None,
     pictures: Annotated[
         bool | None, typer.Option(help="Show pictures in the card. Default: unless the data forbid it.")
     ] = None,
@@ -59,6 +62,7 @@ def push(
         create_pr=pull_request,
         commit_message=message,
         license=license,
+        developed_by=developed_by,
         pictures=pictures,
         max_shard_size=max_shard_size,
         verify=verify,

@@ -13,17 +13,29 @@ from .output import output
 if TYPE_CHECKING:
     from ..evaluation.human import RatingStudy
     from ..evaluation.human_summary import RatingSummary
+    from ..evaluation.review_summary import ReviewSummary
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FILES = {"rating": "ratings.sqlite", "review": "review.sqlite"}
+NOTES = "review_notes.jsonl"
 
 
 def rate(
     run: Annotated[Path, typer.Argument(help="The folder that train, evaluate, compare or demo wrote.")],
     database: Annotated[
-        Path | None, typer.Option(help="Where ratings are kept; RUN/ratings.sqlite by default.")
+        Path | None,
+        typer.Option(help="Where answers are kept. Default: RUN/ratings.sqlite, or RUN/review.sqlite of a review."),
+    ] = None,
+    review: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Mark hallucination, repetition and omission on N random images, instead of rating.",
+        ),
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Say what the ratings say; write RUN/human.json.")
+        bool, typer.Option("--summary", help="Summarize ratings and reviews; write RUN/human.json.")
     ] = False,
     exclude: Annotated[
         list[str] | None, typer.Option(help="With --summary: a rater to leave out; repeatable.")
@@ -33,7 +45,7 @@ def rate(
         list[str] | None,
         typer.Option(help="NAME=CAPTIONER (hf:MODEL, openai:MODEL@URL, ...): caption and rate it too; repeatable."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many images, drawn at random.")] = 100,
+    images: Annotated[int | None, typer.Option(min=1, help="How many images, drawn at random. Default: 100.")] = None,
     per_image: Annotated[int, typer.Option(min=1, help="By how many raters each image is rated.")] = 3,
     check_every: Annotated[int, typer.Option(min=0, help="An attention check after so many images; 0: none.")] = 10,
     preference: Annotated[bool, typer.Option("--preference", help="Also ask which caption is best.")] = False,
@@ -43,20 +55,27 @@ def rate(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default a free one from 7860 on.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Serve a page on which people rate captions, or summarise their ratings."""
+    """Serve a page on which people rate or review captions, or summarize what they said."""
     from ..errors import ConfigurationError
     from ..evaluation.human import RatingStudy
 
-    path = database or run / "ratings.sqlite"
-    if captioner and (summary or path.is_file()):
+    if captioner and summary:
+        raise ConfigurationError("--captioner adds a system to a new study, and --summary reads one: leave it out.")
+    if summary:
+        if review is not None:
+            raise ConfigurationError("--summary covers the ratings and the reviews of RUN: leave out --review.")
+        _summarize_all(run, database, exclude or [])
+        return
+    if review is not None and images is not None:
+        raise ConfigurationError("--review N says how many images are reviewed: leave out --images.")
+    if review is not None and preference:
+        raise ConfigurationError("A review does not ask which caption is best: leave out --preference.")
+    kind = "rating" if review is None else "review"
+    path = database or run / FILES[kind]
+    if captioner and path.is_file():
         raise ConfigurationError(
             f"--captioner adds a system to a new study, and {path} is one already: give another --database."
-            if path.is_file()
-            else "--captioner adds a system to a new study, and --summary reads one: leave it out."
         )
-    if summary:
-        _summarize(run, RatingStudy(path), exclude or [])
-        return
     from ..apps.gradio_page import end_in_order
     from ..apps.rate import build_rating_app, launch_rating_app
 
@@ -64,9 +83,12 @@ def rate(
     tokens = bool(names) or host not in LOOPBACK
     if path.is_file():
         study = RatingStudy(path)
+        if study.kind != kind and (review is not None or database is None):
+            raise ConfigurationError(f"{path} is a study of kind {study.kind}: name another file with --database.")
         output.note(f"Going on with {path}: its images, systems and numbers stay as they are.")
     else:
-        study = _begin(run, path, systems, images, per_image, check_every, seed, captioner or [])
+        number = review or images or 100
+        study = _begin(run, path, systems, number, per_image, check_every, seed, kind, captioner or [])
     if tokens and not names and not study.has_tokens():
         raise ConfigurationError(
             f"On {host} only raters with a link of their own get in: name them with --raters A,B."
@@ -81,7 +103,7 @@ def rate(
             output.line(f"  {name}: {url}{link}")
     else:
         output.line(f"Page: {url}")
-    output.line("Ctrl-C ends it; ratings are kept, and the same command goes on.")
+    output.line("Ctrl-C ends it; answers are kept, and the same command goes on.")
     output.result({"url": url, "links": {name: f"{url}{link}" for name, link in links.items()}})
     page.block_thread()
 
@@ -94,6 +116,7 @@ def _begin(
     per_image: int,
     check_every: int,
     seed: int,
+    kind: str = "rating",
     captioners: Sequence[str] = (),
 ) -> RatingStudy:
     import random
@@ -124,8 +147,8 @@ def _begin(
 
         rows = _add_captioners(rows, captioners)
         wanted = [*wanted, *parse_systems(captioners)]
-    output.note(f"A new study of {len(rows)} images and {len(wanted)} systems in {path}.")
-    return RatingStudy.create(path, rows, ratings_per_image=per_image, check_every=check_every, seed=seed)
+    output.note(f"A new {kind} of {len(rows)} images and {len(wanted)} systems in {path}.")
+    return RatingStudy.create(path, rows, ratings_per_image=per_image, check_every=check_every, seed=seed, kind=kind)
 
 
 def _add_captioners(rows: list[dict[str, Any]], captioners: Sequence[str]) -> list[dict[str, Any]]:
@@ -163,10 +186,43 @@ def _add_captioners(rows: list[dict[str, Any]], captioners: Sequence[str]) -> li
     return rows
 
 
-def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
+def _summarize_all(run: Path, database: Path | None, exclude: list[str]) -> None:
+    """Summarize one study, or all that the run folder holds, and write the summary and the card."""
+    from ..errors import DataError
+    from ..evaluation.human import RatingStudy
+    from ..jsonlines import read_json_object, write_json
+
+    paths = [database] if database is not None else [run / name for name in FILES.values() if (run / name).is_file()]
+    studies = [RatingStudy(path) for path in paths or [run / FILES["rating"]]]
+    # A study that is summarized by itself leaves the other's part as it is.
+    human, done = read_json_object(run / "human.json"), False
+    for study in studies:
+        try:
+            if study.kind == "review":
+                human = {**human, "review": _summarize_review(run, study, exclude)}
+            else:
+                kept = {"review": human["review"]} if "review" in human else {}
+                human = {**_summarize_ratings(study, exclude), **kept}
+            done = True
+        except DataError as error:
+            if len(studies) == 1 or (study is studies[-1] and not done):
+                raise
+            output.note(str(error))
+    card = _card_as_made(run)
+    write_json(run / "human.json", human)
+    output.line(f"Summary: {run / 'human.json'}")
+    if card is not None:
+        from ..hub.card import write_model_card
+
+        output.line(f"Card: {write_model_card(run)}")
+    output.next_command(f"blip-refine report {run}")
+    output.result(human)
+
+
+def _summarize_ratings(study: RatingStudy, exclude: list[str]) -> dict[str, Any]:
     from ..evaluation.human import CRITERIA
     from ..evaluation.human_summary import summarize
-    from ..jsonlines import write_json
+    from ..metrics.agreement import describe_agreement
 
     found = summarize(study, exclude=exclude)
     rows = [
@@ -190,18 +246,33 @@ def _summarize(run: Path, study: RatingStudy, exclude: list[str]) -> None:
             for duel in found.duels
         ],
     )
-    agreed = ", ".join(f"{criterion} {value:.2f}" for criterion, value in found.alpha.items())
+    agreed = describe_agreement(found.alpha, found.alpha_undefined)
     output.line(f"Agreement of raters (Krippendorff's alpha, ordinal): {agreed}")
     _warn_of(found)
-    card = _card_as_made(run)
-    write_json(run / "human.json", found.to_dict())
-    output.line(f"Summary: {run / 'human.json'}")
-    if card is not None:
-        from ..hub.card import write_model_card
+    return found.to_dict()
 
-        output.line(f"Card: {write_model_card(run)}")
-    output.next_command(f"blip-refine report {run}")
-    output.result(found.to_dict())
+
+def _summarize_review(run: Path, study: RatingStudy, exclude: list[str]) -> dict[str, Any]:
+    from ..evaluation.review_summary import summarize_review
+    from ..jsonlines import write_jsonl
+    from ..metrics.agreement import describe_agreement
+
+    found = summarize_review(study, exclude=exclude)
+    marks = list(next(iter(found.systems.values())))
+    rows = [
+        [name, *(f"{one.marked} of {one.captions} [{one.low:.0%}, {one.high:.0%}]" for one in held.values())]
+        for name, held in found.systems.items()
+    ]
+    output.table(
+        ["", *marks], rows, title=f"{found.images} images, {found.reviews} reviews: captions marked (95 % intervals)"
+    )
+    agreed = describe_agreement(found.alpha, found.alpha_undefined)
+    output.line(f"Agreement of reviewers (Krippendorff's alpha, nominal): {agreed}")
+    _warn_of(found)
+    if found.notes:
+        write_jsonl(run / NOTES, found.notes)
+        output.line(f"Notes: {run / NOTES} ({len(found.notes)}; not published)")
+    return found.to_dict()
 
 
 def _card_as_made(run: Path) -> Path | None:
@@ -217,7 +288,7 @@ def _card_as_made(run: Path) -> Path | None:
     return None
 
 
-def _warn_of(found: RatingSummary) -> None:
+def _warn_of(found: RatingSummary | ReviewSummary) -> None:
     for report in found.raters:
         if report.anomalies and report.rater not in found.excluded:
             reasons = ", ".join(report.anomalies)

@@ -23,16 +23,10 @@ from typing import Any
 
 from ..errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from .rating_assignment import ABANDONED_AFTER, check_is_due, choose_item, choose_order
+from .rating_questions import CRITERIA, SCALE, clean_note, questions_of
 from .rating_store import SCHEMA, connection
 
-CRITERIA = {
-    "fluency": "Is it good English?",
-    "relevance": "Does it fit the picture, with nothing made up?",
-    "quality": "Would you use it?",
-}
-"""What is rated, from 1 (worst) to 5 (best), and how raters are asked."""
-
-SCALE = (1, 2, 3, 4, 5)
+__all__ = ["CRITERIA", "SCALE", "RatingStudy", "RatingTask", "clean_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +75,9 @@ class RatingStudy:
         self.ratings_per_image: int = known["ratings_per_image"]
         self.check_every: int = known["check_every"]
         self.seed: int = known["seed"]
+        # Studies that were begun before there were reviews name no kind.
+        self.kind: str = known.get("kind", "rating")
+        self.questions = questions_of(self.kind)
 
     @classmethod
     def create(
@@ -91,6 +88,7 @@ class RatingStudy:
         ratings_per_image: int = 3,
         check_every: int = 10,
         seed: int = 0,
+        kind: str = "rating",
     ) -> RatingStudy:
         """Begin a study, or open the one that is there already for the same images and captions.
 
@@ -101,6 +99,8 @@ class RatingStudy:
             ratings_per_image (`int`, defaults to 3): By how many different raters each image is to be rated.
             check_every (`int`, defaults to 10): After so many pictures a rater gets an attention check; 0 for none.
             seed (`int`, defaults to 0): Of the orders.
+            kind (`str`, defaults to `"rating"`): "rating" (1 to 5 in each of `CRITERIA`) or "review" (captions are
+                marked with `MARKS`, and noted on).
 
         Raises:
             DataError: There is no image, or images have captions of different systems.
@@ -108,6 +108,7 @@ class RatingStudy:
         """
         if ratings_per_image < 1 or check_every < 0:
             raise ConfigurationError("Each image needs at least one rating, and checks come every so many pictures.")
+        questions_of(kind)
         rows = [(str(row["image_id"]), row.get("image"), dict(row["systems"])) for row in items]
         if not rows:
             raise DataError("There is no image to rate.")
@@ -122,6 +123,7 @@ class RatingStudy:
             "ratings_per_image": ratings_per_image,
             "check_every": check_every,
             "seed": seed,
+            "kind": kind,
             "content": hashlib.sha256(
                 json.dumps([(image_id, captions) for image_id, _, captions in rows]).encode()
             ).hexdigest(),
@@ -132,6 +134,10 @@ class RatingStudy:
             there = database.execute("SELECT value FROM settings WHERE name = 'content'").fetchone()
             if there is not None and json.loads(there[0]) != settings["content"]:
                 raise ConfigurationError(f"{path} is a study of other captions: name another file for a new study.")
+            begun = database.execute("SELECT value FROM settings WHERE name = 'kind'").fetchone()
+            before = "rating" if begun is None else json.loads(begun[0])
+            if there is not None and before != kind:
+                raise ConfigurationError(f"{path} is a study of kind {before}: name another file for a {kind}.")
             if there is None:
                 stored = [(name, json.dumps(value)) for name, value in settings.items()]
                 database.executemany("INSERT INTO settings VALUES (?, ?)", stored)
@@ -217,7 +223,7 @@ class RatingStudy:
         rng = random.Random(f"{self.seed}:{rater}:{before}")
         item, shown = None, json.dumps([])
         if check_is_due(database, rater, self.check_every):
-            shown = json.dumps([rng.choice(SCALE)])
+            shown = json.dumps([self.questions.draw_check(rng)])
         else:
             item = choose_item(database, rater, self.ratings_per_image, rng)
             if item is None:
@@ -232,7 +238,7 @@ class RatingStudy:
     def _task(self, database: sqlite3.Connection, row: sqlite3.Row) -> RatingTask:
         shown = json.loads(row["shown"])
         if row["item"] is None:
-            text = f"This line checks that captions are read. Please answer {shown[0]} to every question."
+            text = self.questions.check_text(shown[0])
             return RatingTask(row["task"], row["rater"], (text,), None, row["place"], check=True)
         item = database.execute("SELECT image, captions FROM items WHERE item = ?", (row["item"],)).fetchone()
         captions = json.loads(item["captions"])
@@ -240,14 +246,23 @@ class RatingStudy:
         lines = tuple(dict.fromkeys(captions[system] for system in shown))
         return RatingTask(row["task"], row["rater"], lines, image, row["place"])
 
-    def save(self, task: int, rater: str, scores: Sequence[Mapping[str, int]], preferred: int | None = None) -> None:
+    def save(
+        self,
+        task: int,
+        rater: str,
+        scores: Sequence[Mapping[str, int]],
+        preferred: int | None = None,
+        notes: Sequence[str] | None = None,
+    ) -> None:
         """Keep a rater's answers to one task. They are on the disk when this returns.
 
         Args:
             task (`int`): The task.
             rater (`str`): Who answers; must be the one it was given to.
-            scores (`Sequence[Mapping[str, int]]`): For each caption in the order shown, criterion to score.
+            scores (`Sequence[Mapping[str, int]]`): For each caption in the order shown, criterion to score; in a
+                review mark to 1 (set) or 0.
             preferred (`int`, *optional*): Place of the caption liked best, from 0; -1 for none of them.
+            notes (`Sequence[str]`, *optional*): In a review, a note on each caption in the order shown, or "".
 
         Raises:
             DataError: The task is not this rater's, or an answer is missing or out of range.
@@ -262,13 +277,14 @@ class RatingStudy:
                 database.execute("ROLLBACK")
                 return
             shown = self._task(database, row)
-            answers = _checked(scores, len(shown.captions), preferred)
+            answers = self._checked(scores, len(shown.captions), preferred)
+            texts = [clean_note(note, place) for place, note in enumerate(notes or (), 1)]
             if shown.check:
                 (wanted,) = json.loads(row["shown"])
-                passed = all(score == wanted for score in answers[0].values())
+                passed = self.questions.passed(answers[0], wanted)
                 database.execute("UPDATE tasks SET done = ?, passed = ? WHERE task = ?", (time.time(), passed, task))
             else:
-                self._keep(database, row, shown, answers, preferred)
+                self._keep(database, row, shown, answers, preferred, texts)
             database.execute("COMMIT")
 
     def _keep(
@@ -278,6 +294,7 @@ class RatingStudy:
         shown: RatingTask,
         answers: Sequence[Mapping[str, int]],
         preferred: int | None,
+        notes: Sequence[str],
     ) -> None:
         (text,) = database.execute("SELECT captions FROM items WHERE item = ?", (row["item"],)).fetchone()
         captions = json.loads(text)
@@ -287,11 +304,25 @@ class RatingStudy:
             for criterion, score in answers[shown.captions.index(caption)].items()
         ]
         database.executemany("INSERT INTO ratings VALUES (?, ?, ?, ?)", rows)
+        noted = {caption: note for caption, note in zip(shown.captions, notes, strict=False) if note}
+        remarks = [(row["task"], system, noted[caption]) for system, caption in captions.items() if caption in noted]
+        if remarks:
+            # Studies of ratings that were begun before there were reviews have no such table.
+            database.executemany("INSERT INTO notes VALUES (?, ?, ?)", remarks)
         liked = None
         if preferred is not None:
             best = shown.captions[preferred] if preferred >= 0 else None
             liked = json.dumps([system for system, caption in captions.items() if caption == best])
         database.execute("UPDATE tasks SET done = ?, preferred = ? WHERE task = ?", (time.time(), liked, row["task"]))
+
+    def _checked(
+        self, scores: Sequence[Mapping[str, int]], captions: int, preferred: int | None
+    ) -> list[dict[str, int]]:
+        if len(scores) != captions:
+            raise DataError(f"{captions} captions were shown, and {len(scores)} were rated.")
+        if preferred is not None and not -1 <= preferred < captions:
+            raise DataError(f"There is no caption {preferred + 1} to prefer.")
+        return self.questions.check_answers(scores)
 
     def captions_of_task(self, task: int, rater: str) -> int:
         """How many captions a task shows.
@@ -319,18 +350,6 @@ class RatingStudy:
                 {"rater": rater, "since": time.time() - ABANDONED_AFTER, "wanted": self.ratings_per_image},
             ).fetchone()
         return done, done + left
-
-
-def _checked(scores: Sequence[Mapping[str, int]], captions: int, preferred: int | None) -> list[dict[str, int]]:
-    if len(scores) != captions:
-        raise DataError(f"{captions} captions were shown, and {len(scores)} were rated.")
-    for place, answers in enumerate(scores, 1):
-        for criterion in CRITERIA:
-            if answers.get(criterion) not in SCALE:
-                raise DataError(f"Caption {place} has no answer from 1 to 5 for {criterion}.")
-    if preferred is not None and not -1 <= preferred < captions:
-        raise DataError(f"There is no caption {preferred + 1} to prefer.")
-    return [{criterion: int(answers[criterion]) for criterion in CRITERIA} for answers in scores]
 
 
 def clean_name(name: str) -> str:

@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE TABLE IF NOT EXISTS ratings (
     task INTEGER NOT NULL REFERENCES tasks, system TEXT NOT NULL, criterion TEXT NOT NULL, score INTEGER NOT NULL,
     PRIMARY KEY (task, system, criterion));
+CREATE TABLE IF NOT EXISTS notes (
+    task INTEGER NOT NULL REFERENCES tasks, system TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (task, system));
 CREATE INDEX IF NOT EXISTS tasks_by_item ON tasks (item);
 """
 

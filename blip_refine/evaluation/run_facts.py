@@ -27,13 +27,16 @@ class RunFacts:
         evaluation_note (`str`, *optional*): What a reader must know about that split, in a sentence.
         overlap (`str`, *optional*): The outcome of the check for training images in the evaluation.
         decoding (`dict`, *optional*): How captions were generated.
-        hyperparameters (`dict`, *optional*): Those that differ from the defaults.
+        hyperparameters (`dict`, *optional*): All that training used (`used_hyperparameters`).
         parameters, trainable_parameters (`int`, *optional*): Of the model.
         seconds (`float`, *optional*): Wall time of training.
         hardware (`str`, *optional*): What it ran on; this machine by default.
         versions (`dict`, *optional*): Package to version; those installed by default.
         refiner (`str`, *optional*): Which refiner made "refined".
         refinement (`dict`, *optional*): What became of the captions that it was asked about ([`RefineCounts`]).
+        developed_by (`str`, *optional*): Who made the model.
+        region (`str`, *optional*): Where it was computed: a region of the provider, or a country.
+        cloud_provider (`str`, *optional*): Whose computers they are.
         extra (`dict`): Further facts, written as they are.
     """
 
@@ -53,6 +56,9 @@ class RunFacts:
     versions: dict[str, str] | None = field(default_factory=lambda: installed_versions())
     refiner: str | None = None
     refinement: dict[str, Any] | None = None
+    developed_by: str | None = None
+    region: str | None = None
+    cloud_provider: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: str | os.PathLike) -> None:
@@ -61,15 +67,34 @@ class RunFacts:
         write_json(Path(folder) / "run.json", {**row, **self.extra})
 
 
-def describe_hardware() -> str:
-    """The processors that a run used: GPUs where torch is loaded and sees some, else the CPU."""
+def describe_hardware(*, cpu: bool = False) -> str:
+    """The processors that a run used: GPUs where torch is loaded and sees some, else the CPU.
+
+    Args:
+        cpu (`bool`, defaults to `False`): It ran on the CPU, whatever else there is.
+    """
     import sys
 
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if not cpu and torch is not None and torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        return f"{len(names)} x {names[0]}"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()}), {platform.system()}"
+        kinds = dict.fromkeys(names)
+        return ", ".join(f"{names.count(name)} x {name}" for name in kinds)
+    described = ", ".join(part for part in (_cpu_name(), platform.machine()) if part)
+    return f"{os.cpu_count()} CPU cores ({described}), {platform.system()}"
+
+
+def _cpu_name() -> str:
+    """The processor's model, where the system tells it."""
+    if platform.system() != "Linux":
+        # What `platform` says elsewhere is a family and not a name, and often empty.
+        return ""
+    try:
+        lines = Path(os.sep, "proc", "cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
+    return " ".join(found.replace("(R)", "").replace("(TM)", "").split())
 
 
 def installed_versions() -> dict[str, str]:

@@ -6,12 +6,16 @@ Every number on it was measured and stands in a file of the run folder. What was
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..installation import REPOSITORY, install_command
 from ..jsonlines import atomic_write
 from . import card_tables as tables
+from .card_facts import hyperparameter_facts, peft_snippet
+from .card_review import review_note, review_rows
+from .citations import find_citations
 from .facts import METRICS, RunFolder, is_number, read_run_folder
 from .markdown import code, escape, facts_table, table
 from .provenance import STARTER, License, find_base, find_data, inherit_license, is_hub_id, is_local_path, public_name
@@ -26,6 +30,7 @@ def write_model_card(
     model_id: str | None = None,
     output: str | os.PathLike | None = None,
     license: str | None = None,
+    developed_by: str | None = None,
     pictures: bool | None = None,
 ) -> Path:
     """Write the model card of a run folder.
@@ -36,6 +41,8 @@ def write_model_card(
             without one the snippets load the folder they stand in.
         output (`str` or `os.PathLike`, *optional*): Where to write; by default `README.md` in the run folder.
         license (`str`, *optional*): The licence, as the Hub spells it; by default what base and data leave.
+        developed_by (`str`, *optional*): Who made the model; by default what `run.json` says, then the owner in
+            `model_id`, and nobody without one.
         pictures (`bool`, *optional*): Whether samples are shown with their pictures; by default where the data are not
             known to forbid it.
 
@@ -48,7 +55,12 @@ def write_model_card(
     """
     path = Path(output) if output is not None else Path(run_folder) / "README.md"
     text = render_model_card(
-        run_folder, model_id=model_id, license=license, pictures=pictures, relative_to=path.parent
+        run_folder,
+        model_id=model_id,
+        license=license,
+        developed_by=developed_by,
+        pictures=pictures,
+        relative_to=path.parent,
     )
     with atomic_write(path) as file:
         file.write(text)
@@ -73,12 +85,20 @@ def render_model_card(
     *,
     model_id: str | None = None,
     license: str | None = None,
+    developed_by: str | None = None,
     pictures: bool | None = None,
     relative_to: str | os.PathLike | None = None,
 ) -> str:
     """The card as text. See [`write_model_card`]; `relative_to` is the folder that links to pictures start from."""
     run = read_run_folder(run_folder)
-    return render_card(run, model_id=model_id, license=license, pictures=pictures, relative_to=relative_to or run.path)
+    return render_card(
+        run,
+        model_id=model_id,
+        license=license,
+        developed_by=developed_by,
+        pictures=pictures,
+        relative_to=relative_to or run.path,
+    )
 
 
 def render_card(
@@ -86,13 +106,17 @@ def render_card(
     *,
     model_id: str | None = None,
     license: str | None = None,
+    developed_by: str | None = None,
     pictures: bool | None = None,
     relative_to: str | os.PathLike,
 ) -> str:
     """The card of a run folder that has been read. See [`render_model_card`]."""
     import jinja2
 
+    owner = model_id.split("/")[0] if model_id and "/" in model_id else None
     model_id = model_id or _embedded_id(run.path)
+    if developed_by:
+        run = replace(run, facts={**run.facts, "developed_by": developed_by})
     terms = inherit_license(run.base_model, run.dataset, license or run.facts.get("license"))
     origin = find_data(run.dataset)
     if pictures is None:
@@ -107,7 +131,8 @@ def render_card(
         name=model_id or ".",
         in_package=model_id == STARTER,
         stock_name=f"blip_refine/{STARTER}" if model_id == STARTER else model_id or ".",
-        stock=None if run.adapter else stock_decoding(run.facts.get("decoding")),
+        stock=stock_decoding(run.facts.get("decoding")),
+        peft=peft_snippet(run),
         repository=REPOSITORY,
         install_command=install_command(),
         run=run,
@@ -115,7 +140,7 @@ def render_card(
         base=_base_name(run),
         dataset=public_name(run.dataset) if run.dataset else None,
         data_origin=origin,
-        model_facts=tables.model_facts(run),
+        model_facts=tables.model_facts(run, owner),
         summary=tables.score_summary(run),
         results=tables.results_table(run),
         notes=tables.result_notes(run),
@@ -125,6 +150,8 @@ def render_card(
         people_judged=bool(run.errors.get("people")),
         people=tables.people_rows(run),
         people_note=tables.people_note(run),
+        review=review_rows(run),
+        review_note=review_note(run),
         findings=_public(run.facts.get("findings")),
         comparisons=tables.comparison_rows(run),
         samples=tables.sample_rows(run, tables.choose_samples(run) if pictures else (), Path(relative_to)),
@@ -132,9 +159,9 @@ def render_card(
         training_facts=tables.training_facts(run),
         pretraining_facts=tables.pretraining_facts(run),
         decoding=_public(run.facts.get("decoding")),
-        hyperparameters=_public(run.facts.get("hyperparameters")),
+        hyperparameters=hyperparameter_facts(run),
+        citations=find_citations(run.base_model, run.dataset, run.config, run.adapter),
         terms=terms,
-        version=(run.facts.get("versions") or {}).get("blip_refine"),
     )
     return "\n".join(line.rstrip() for line in body.split("\n")).rstrip() + "\n"
 
@@ -204,6 +231,7 @@ def _emissions(run: RunFolder) -> dict[str, Any] | None:
         "emissions": round(1000 * run.energy["co2_eq_kg"], 3),
         "source": "codecarbon",
         "training_type": "pre-training" if run.pretraining else "fine-tuning",
+        **({"geographical_location": run.facts["region"]} if run.facts.get("region") else {}),
         **({"hardware_used": run.facts["hardware"]} if run.facts.get("hardware") else {}),
     }
 

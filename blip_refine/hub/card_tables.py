@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from ..data.split_names import images_of_split
+from ..metrics.agreement import describe_agreement
 from ..metrics.paper_tables import format_tables, missing_measures, tables_of
 from ..refine.counts import describe_counts, measured_over
+from .card_facts import energy_facts, origin_facts, place_facts
 from .facts import METRICS, RunFolder, is_number
 from .markdown import code, escape, table
 
@@ -169,10 +171,15 @@ def _attribute(text: Any) -> str:
     return html.escape(" ".join(str(text).split()), quote=True).replace("|", "&#124;")
 
 
-def model_facts(run: RunFolder) -> dict[str, Any]:
-    """Size and shape of the model."""
+def model_facts(run: RunFolder, owner: str | None = None) -> dict[str, Any]:
+    """Who developed the model, and its size and shape.
+
+    Args:
+        run (`RunFolder`): The files of the run.
+        owner (`str`, *optional*): Whose repository it is published in.
+    """
     text, vision = run.config.get("text_config") or {}, run.config.get("vision_config") or {}
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {**origin_facts(run, owner)}
     parameters = run.facts.get("parameters", run.pretraining.get("parameters"))
     if is_number(parameters):
         facts["parameters"] = f"{parameters:,}"
@@ -219,11 +226,10 @@ def training_facts(run: RunFolder) -> dict[str, Any]:
             facts[label] = f"{values[0]:.3f} at first, {values[-1]:.3f} at last"
     if is_number(run.facts.get("seconds")):
         facts["time"] = _duration(run.facts["seconds"])
-    for key, label, unit in (("energy_kwh", "energy", "kWh"), ("co2_eq_kg", "emissions", "kg CO2 equivalent")):
-        if key in run.energy:
-            facts[label] = f"{run.energy[key]:.4g} {unit}"
+    facts |= energy_facts(run)
     if run.facts.get("hardware"):
         facts["hardware"] = run.facts["hardware"]
+    facts |= place_facts(run)
     facts |= {str(name): value for name, value in (run.facts.get("versions") or {}).items()}
     return facts
 
@@ -310,9 +316,14 @@ def people_note(run: RunFolder) -> str | None:
         if is_number(run.people.get(key))
     ]
     if run.people.get("raters"):
-        parts.append(f"{len(run.people['raters'])} raters")
-    alpha = [
-        f"{escape(name)} {value:.2f}" for name, value in (run.people.get("alpha") or {}).items() if is_number(value)
-    ]
+        excluded = run.people.get("excluded") or ()
+        count = sum(one.get("rater") not in excluded for one in run.people["raters"])
+        parts.append(f"{count} rater{'' if count == 1 else 's'}")
+    alpha = {
+        str(name): value
+        for name, value in (run.people.get("alpha") or {}).items()
+        if value is None or is_number(value)
+    }
+    agreed = describe_agreement(alpha, run.people.get("alpha_undefined") or {})
     text = ", ".join(parts) + "; 1 (worst) to 5 (best), with 95 % intervals."
-    return text + (f" Agreement between raters (Krippendorff's alpha): {', '.join(alpha)}." if alpha else "")
+    return text + (f" Agreement between raters (Krippendorff's alpha): {escape(agreed)}." if agreed else "")

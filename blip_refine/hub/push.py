@@ -56,6 +56,7 @@ def push_captioner(
     commit_message: str | None = None,
     token: str | bool | None = None,
     license: str | None = None,
+    developed_by: str | None = None,
     pictures: bool | None = None,
     max_shard_size: str | int = "5GB",
     verify: bool = True,
@@ -76,6 +77,8 @@ def push_captioner(
         commit_message (`str`, *optional*): The message of the commit.
         token (`str` or `bool`, *optional*): By default the one saved by `hf auth login`.
         license (`str`, *optional*): As the Hub spells it; by default what base and data leave.
+        developed_by (`str`, *optional*): Who made the model, for the card; by default what the run says, then the
+            owner of the repository.
         pictures (`bool`, *optional*): Whether the card shows pictures; by default where the data do not forbid it.
         max_shard_size (`str` or `int`, defaults to `"5GB"`): Weights above this are split.
         verify (`bool`, defaults to `True`): Load what is published back, before and after the upload, and compare its
@@ -102,6 +105,7 @@ def push_captioner(
             merge=merge,
             base_model=base_model,
             license=license,
+            developed_by=developed_by,
             pictures=pictures,
             max_shard_size=max_shard_size,
         )

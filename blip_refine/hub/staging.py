@@ -65,6 +65,7 @@ def stage(
     merge: bool = False,
     base_model: str | None = None,
     license: str | None = None,
+    developed_by: str | None = None,
     pictures: bool | None = None,
     max_shard_size: str | int = "5GB",
     results: bool = True,
@@ -80,6 +81,7 @@ def stage(
         merge (`bool`, defaults to `False`): Put an adapter into its base and publish a whole model.
         base_model (`str`, *optional*): The adapter's base on the Hub, where its configuration names a local folder.
         license (`str`, *optional*): The licence; by default what base and data leave.
+        developed_by (`str`, *optional*): Who made the model; by default what the run says, then the owner.
         pictures (`bool`, *optional*): Whether the card shows pictures; by default where the data do not forbid it.
         max_shard_size (`str` or `int`, defaults to `"5GB"`): Weights above this are split.
         results (`bool`, defaults to `True`): Whether the card and the result files go along.
@@ -109,7 +111,10 @@ def stage(
     warnings: list[str] = []
     if results:
         _copy_settings(run.path, target, RESULT_FILES)
-        warnings = _add_card(_as_published(run, target, merge), target, model_id, license, pictures)
+        published = _as_published(run, target, merge)
+        if developed_by:
+            published = replace(published, facts={**published.facts, "developed_by": developed_by})
+        warnings = _add_card(published, target, model_id, license, pictures)
     files = {path.relative_to(target).as_posix(): path.stat().st_size for path in _files_in(target)}
     refuse_secrets(target, files)
     kind = "merged" if merge else "adapter" if run.adapter else "full"

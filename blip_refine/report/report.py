@@ -11,6 +11,7 @@ from .. import __version__
 from ..data.split_names import images_of_split
 from ..evaluation.captioner_facts import CAPTIONER_COLUMNS, captioner_row
 from ..jsonlines import atomic_write
+from ..metrics.agreement import describe_agreement
 from ..metrics.paper_tables import missing_measures, tables_of
 from ..metrics.paper_tables import shown as shown_number
 from ..refine.counts import describe_counts, measured_over
@@ -142,6 +143,8 @@ def render(findings: Findings, max_pictures: int = 200) -> str:
         ablation=run.ablation,
         ablation_chart=ablation_chart(run.ablation),
         people=run.people,
+        review=run.review,
+        agreement=describe_agreement,
         people_charts=people_charts(run, run.people) if run.people else [],
         slice_charts=slice_charts(findings),
         calibration=findings.calibration,

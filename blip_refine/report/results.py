@@ -18,6 +18,7 @@ from ..errors import SourceFormatError, SourceNotFoundError
 from ..jsonlines import read_json_object, read_jsonl
 from ..metrics.families import ALL_METRICS, COCO_METRICS
 from ..records import SceneObject
+from .review import Review, read_review
 
 METRICS = (*COCO_METRICS, *(name for name in ALL_METRICS if name not in COCO_METRICS))
 """The names of COCO caption evaluation, in its order, and then all others that can be computed."""
@@ -91,7 +92,8 @@ class People:
         systems (`Mapping[str, Mapping[str, tuple[float, float, float]]]`): System to criterion to mean and interval.
         duels (`tuple[Mapping[str, Any], ...]`): Pairs of systems: `system`, `baseline`, `wins`, `ties`, `losses`,
             `win_rate`, `low`, `high`, `difference`, `p_corrected`.
-        alpha (`Mapping[str, float]`): Criterion to Krippendorff's alpha.
+        alpha (`Mapping[str, float | None]`): Criterion to Krippendorff's alpha; `None` where it is undefined.
+        alpha_undefined (`Mapping[str, str]`): Criterion to the reason why it is undefined.
         raters (`tuple[Mapping[str, Any], ...]`): How each rater worked: `rater`, `anomalies`.
         excluded (`tuple[str, ...]`): Raters that were left out.
     """
@@ -100,7 +102,8 @@ class People:
     ratings: int
     systems: Mapping[str, Mapping[str, tuple[float, float, float]]]
     duels: tuple[Mapping[str, Any], ...] = ()
-    alpha: Mapping[str, float] = field(default_factory=dict)
+    alpha: Mapping[str, float | None] = field(default_factory=dict)
+    alpha_undefined: Mapping[str, str] = field(default_factory=dict)
     raters: tuple[Mapping[str, Any], ...] = ()
     excluded: tuple[str, ...] = ()
 
@@ -118,6 +121,7 @@ class RunResults:
         log (`tuple[Mapping[str, Any], ...]`): The rows of the Trainer's `log_history`.
         facts (`Mapping[str, Any]`): `run.json`.
         people (`People`, *optional*): `human.json`, the summary of people's ratings.
+        review (`Review`, *optional*): `review` of `human.json`, the summary of people's reviews.
         ablation (`Mapping[str, Any]`): `ablation.json`.
         evaluation_split (`str`, *optional*): The split that the scores are of.
         contaminated (`str`, *optional*): Why the scores are not those of unseen images, where they are not.
@@ -130,6 +134,7 @@ class RunResults:
     log: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     people: People | None = None
+    review: Review | None = None
     ablation: Mapping[str, Any] = field(default_factory=dict)
     evaluation_split: str | None = None
     contaminated: str | None = None
@@ -180,6 +185,7 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         twice = [image_id for image_id, times in Counter(one.image_id for one in examples).items() if times > 1]
         if twice:
             raise SourceFormatError(f"{predictions}: the image {twice[0]!r} is there more than once.")
+    human = read_json_object(folder / "human.json")
     log = read_json_object(folder / "trainer_state.json").get("log_history", [])
     facts = read_json_object(folder / "run.json")
     split = facts.get("evaluation_split") or metrics.get("evaluation_split")
@@ -190,7 +196,8 @@ def read_run(folder: str | os.PathLike) -> RunResults:
         examples=examples,
         log=tuple(row for row in log if isinstance(row, Mapping)) if isinstance(log, list) else (),
         facts=facts,
-        people=_people(read_json_object(folder / "human.json"), folder / "human.json"),
+        people=_people(human, folder / "human.json"),
+        review=read_review(human.get("review"), folder / "human.json"),
         ablation=read_json_object(folder / "ablation.json"),
         evaluation_split=None if split is None else str(split),
         contaminated=str(metrics["contaminated"]) if metrics.get("contaminated") else None,
@@ -252,7 +259,7 @@ def _system_scores(name: str, values: Mapping[str, Any]) -> SystemScores:
 
 
 def _people(value: Mapping[str, Any], path: Path) -> People | None:
-    if not value:
+    if not set(value) - {"review"}:
         return None
     try:
         return People(
@@ -266,7 +273,13 @@ def _people(value: Mapping[str, Any], path: Path) -> People | None:
                 for system, criteria in value["systems"].items()
             },
             duels=tuple(dict(duel) for duel in value.get("duels", ())),
-            alpha={str(criterion): float(one) for criterion, one in value.get("alpha", {}).items()},
+            alpha={
+                str(criterion): None if one is None else float(one)
+                for criterion, one in value.get("alpha", {}).items()
+            },
+            alpha_undefined={
+                str(criterion): str(reason) for criterion, reason in value.get("alpha_undefined", {}).items()
+            },
             raters=tuple({"anomalies": (), **rater} for rater in value.get("raters", ())),
             excluded=tuple(str(rater) for rater in value.get("excluded", ())),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -103,6 +103,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             `samples/` and to the tracker, at each evaluation.
         track_energy (`bool`, defaults to `False`): Measure energy (needs codecarbon), and with `energy_country` CO2.
         energy_country (`str`, *optional*): ISO code of three letters ("DEU"), for the carbon of its electricity.
+        developed_by (`str`, *optional*): Who makes the model, for card and `run.json`; by default the owner of the
+            repository that it is published in.
+        region, cloud_provider (`str`, *optional*): Where it is computed ("eu-west-1", "AWS"), for card and `run.json`;
+            the region is by default `energy_country`.
         min_new_tokens (`int`, defaults to 0): Shortest generated caption in tokens.
         max_new_tokens (`int`, defaults to 30): Longest generated caption in tokens.
         num_beams (`int`, defaults to 5): Beams in evaluation.
@@ -168,6 +172,9 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     samples_to_log: int = field(default=4, metadata={"help": "Captioned images written at each evaluation."})
     track_energy: bool = field(default=False, metadata={"help": "Measure energy with codecarbon."})
     energy_country: str | None = field(default=None, metadata={"help": "ISO code (DEU), for CO2."})
+    developed_by: str | None = field(default=None, metadata={"help": "Who makes the model; for the model card."})
+    region: str | None = field(default=None, metadata={"help": "Where it is computed; for the model card."})
+    cloud_provider: str | None = field(default=None, metadata={"help": "Cloud provider; for the model card."})
     min_new_tokens: int = field(default=0, metadata={"help": "Shortest generated caption in tokens."})
     max_new_tokens: int = field(default=30, metadata={"help": "Longest generated caption in tokens."})
     num_beams: int = field(default=5, metadata={"help": "Beams in evaluation."})
@@ -188,6 +195,8 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
     allow_overlap: bool = field(default=False, metadata={"help": "Accept evaluation images that are trained on."})
 
     def __post_init__(self) -> None:
+        # Before values are spelled out below: what was asked for, and is not a default.
+        self._asked_for = tuple(one.name for one in fields(self) if getattr(self, one.name) != _default_of(one))
         if self.remove_unused_columns:
             raise ConfigurationError(
                 "remove_unused_columns=True would take the pictures out of the items before they are collated. "
@@ -310,6 +319,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             self.use_cpu = True
 
     @property
+    def asked_for(self) -> tuple[str, ...]:
+        """The names of the arguments that were given another value than their default."""
+        return self._asked_for
+
+    @property
     def why_precision(self) -> str:
         """Why training computes in `chosen_precision`."""
         return self._why_precision
@@ -370,6 +384,10 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
             seed=self.seed if self.do_sample else None,
             prompt=self.prompt or "",
         )
+
+
+def _default_of(one: Field) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _fastest_precision(use_cpu: bool) -> tuple[str, str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from ..errors import MissingExtraError
 from ..narrator import Narrator
 from .curves import write_curves
 
@@ -126,42 +125,3 @@ class WriteCurves(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             write_curves(state.log_history, args.output_dir)
-
-
-class EnergyMeter(TrainerCallback):
-    """Measures the energy of a training with codecarbon, and with a country what CO2 its electricity stands for.
-
-    Args:
-        country (`str`, *optional*): ISO code of three letters. Without it energy alone is told: where the electricity
-            comes from is not guessed.
-
-    Raises:
-        MissingExtraError: codecarbon is not installed.
-    """
-
-    def __init__(self, country: str | None = None):
-        try:
-            from codecarbon import OfflineEmissionsTracker
-        except ImportError as error:
-            raise MissingExtraError("codecarbon", "co2", "measure energy") from error
-        self.country = country
-        self._make = OfflineEmissionsTracker
-        self._tracker: Any = None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_local_process_zero:
-            # Offline: nothing is asked of the network. It wants a country in any case.
-            self._tracker = self._make(
-                country_iso_code=self.country or "USA", save_to_file=False, log_level="error", allow_multiple_runs=True
-            )
-            self._tracker.start()
-
-    def on_train_end(self, args, state, control, **kwargs):
-        if self._tracker is None:
-            return
-        carbon = self._tracker.stop()
-        row = {"energy_kwh": self._tracker.final_emissions_data.energy_consumed, "step": state.global_step}
-        if self.country is not None:
-            row["co2_kg"] = carbon
-        state.log_history.append(row)
-        self._tracker = None

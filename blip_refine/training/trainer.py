@@ -20,10 +20,12 @@ from ..models.captioner import base_model
 from ..models.saved_defaults import set_defaults
 from .arguments import CaptionTrainingArguments
 from .base_comparison import ComparingTrainer
-from .callbacks import EnergyMeter, KeepStartToken, LogEachEpoch, WriteCurves
+from .callbacks import KeepStartToken, LogEachEpoch, WriteCurves
 from .captioned_evaluation import EvaluatingTrainer
 from .checkpoints import discard_incomplete, find_checkpoint
 from .dividing import divide
+from .energy import EnergyMeter
+from .hyperparameters import training_facts
 from .loading import LoadingTrainer, augmented, check_prompts, make_collator, make_ready, prompted
 from .memory import advise_on_memory, is_out_of_memory
 from .optimization import set_learning_rates
@@ -121,6 +123,7 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.own_optimizers = tuple(one is not None for one in optimizers)
         if args.push_to_hub:
             self.add_callback(PublishSaves(self))
         # It would take the labels out of the batch and smooth over every position; the model does it right.
@@ -156,11 +159,16 @@ class CaptionTrainer(HubPushMixin, ComparingTrainer, EvaluatingTrainer, LoadingT
         self._throughput = Throughput()
         try:
             with tied_weights_are_not_missing(self.model):
-                return super().train(resume_from_checkpoint=checkpoint, **options)
+                outcome = super().train(resume_from_checkpoint=checkpoint, **options)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, BlipRefineError) or not is_out_of_memory(error):
                 raise
             raise ConfigurationError(advise_on_memory(self.args, self.model)) from error
+        if self.is_world_process_zero():
+            # What went before an interruption was not measured here.
+            seconds = outcome.metrics["train_runtime"] if checkpoint is None else None
+            training_facts(self, seconds).write(self.args.output_dir)
+        return outcome
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """As in `Trainer`; images and captions are counted."""

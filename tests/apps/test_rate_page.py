@@ -20,6 +20,8 @@ import pytest
 from blip_refine.errors import BlipRefineError, ConfigurationError
 from blip_refine.evaluation.human import CRITERIA, RatingStudy
 from blip_refine.evaluation.human_summary import summarize
+from blip_refine.evaluation.rating_questions import MARKS
+from blip_refine.evaluation.review_summary import summarize_review
 
 from ..report.run_folder import make_run
 
@@ -169,6 +171,101 @@ def test_ten_pictures_by_keyboard_with_the_server_killed_between(tmp_path, brows
 
 
 @pytest.mark.slow
+@pytest.mark.posix
+def test_a_review_by_keyboard_with_the_server_killed_between(tmp_path, browser, screenshots):
+    """Marks and notes by keys alone; the mouse once. What was pressed is what is kept."""
+    from selenium.webdriver.common.keys import Keys
+
+    run, port = make_run(tmp_path / "run", images=8), free_port()
+    options = ("--review", "5", "--per-image", "1", "--check-every", "0", "--systems", "before,refined")
+    page = browser()
+    server = start_server(run, port, *options)
+    study = run / "review.sqlite"
+    given = {}
+
+    def kept() -> int:
+        with sqlite3.connect(study) as database:
+            return database.execute("SELECT COUNT(*) FROM tasks WHERE done IS NOT NULL").fetchone()[0]
+
+    def checked() -> list[list[str]]:
+        boxes = (
+            "Array.from(slot.querySelectorAll('.marks input')).filter((box) => box.checked).map((box) => box.value)"
+        )
+        return reviewer.run(f"{slots}.map((slot) => {boxes})")
+
+    slots = "Array.from(document.querySelectorAll('.slot')).filter((slot) => slot.offsetParent !== null)"
+    try:
+        page.get(f"http://127.0.0.1:{port}/?rater=ann")
+        reviewer = KeyboardRater(page)
+        reviewer.until("document.querySelector('[data-task]')", "the first picture")
+        assert page.title == "Review captions"
+        for number in range(5):
+            if number == 3:
+                # A mark is set, and the power goes before it is sent.
+                reviewer.press("1")
+                reviewer.until(f"{slots}[0].querySelectorAll('.marks input:checked').length === 1", "a mark")
+                left = reviewer.captions()
+                server.send_signal(signal.SIGKILL)
+                server.wait(30)
+                assert kept() == 3, "what was sent is on the disk"
+                server = start_server(run, port, *options)
+                page.get(f"http://127.0.0.1:{port}/?rater=ann")
+                reviewer.until("document.querySelector('[data-task]')", "the picture that was left")
+                assert reviewer.captions() == left and checked() == [[]] * len(left), "the same, without marks"
+            captions, task = reviewer.captions(), reviewer.task()
+            for slot in range(len(captions)):
+                reviewer.until(f"{slots}[{slot}].classList.contains('current')", f"caption {slot} is the current one")
+                marks, note = [("1", "3"), (), ("2",)][(number + slot) % 3], ""
+                for count, key in enumerate(marks, 1):
+                    reviewer.press(key)
+                    reviewer.until(
+                        f"{slots}[{slot}].querySelectorAll('.marks input:checked').length === {count}", f"mark {key}"
+                    )
+                if number == 1:
+                    note = f"no 1st boat: {slot}"  # the digits in it are no marks
+                    reviewer.press("n")
+                    reviewer.until("document.activeElement.closest('.note')", "the cursor is in the note")
+                    reviewer.press(note, Keys.ENTER)
+                    reviewer.until("!document.activeElement.closest('.note')", "the cursor has left the note")
+                given[int(task), captions[slot]] = ({list(MARKS)[int(key) - 1] for key in marks}, note)
+                if slot == 0 and number == 2:
+                    # Undone, one caption on and back, and set again; then by mouse.
+                    for key in [*marks, Keys.ENTER, Keys.BACKSPACE]:
+                        reviewer.press(key)
+                    reviewer.until(f"{slots}[0].classList.contains('current')", "back")
+                    assert checked()[0] == []
+                    page.find_elements("css selector", ".marks input")[1].click()
+                    reviewer.until(f"{slots}[0].querySelectorAll('.marks input:checked').length === 1", "by mouse")
+                    given[int(task), captions[0]] = ({"repetition"}, note)
+                if number == 1 and slot == len(captions) - 1:
+                    page.save_screenshot(str(screenshots / "review.png"))
+                assert reviewer.task() == task, "nothing is sent before the last caption"
+                reviewer.press(Keys.ENTER)
+            reviewer.until(
+                f"(document.querySelector('[data-task]')?.dataset.task ?? 'end') !== '{task}'", "the next picture"
+            )
+            reviewer.until("document.querySelectorAll('.marks input:checked').length === 0", "no marks yet")
+        reviewer.until("document.body.textContent.includes('All done')", "the end")
+    finally:
+        server.kill()
+        server.wait(30)
+    severe = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [entry for entry in severe if "127.0.0.1" not in entry["message"]], severe
+    found = {}
+    with sqlite3.connect(study) as database:
+        notes = {(task, system): note for task, system, note in database.execute("SELECT * FROM notes")}
+        query = (
+            "SELECT t.task, i.captions, r.system, r.criterion, r.score FROM ratings r "
+            "JOIN tasks t USING (task) JOIN items i USING (item)"
+        )
+        for task, captions, system, mark, score in database.execute(query):
+            marks, _ = found.setdefault((task, json.loads(captions)[system]), (set(), notes.get((task, system), "")))
+            marks |= {mark} if score else set()
+    assert found == given and sum(bool(note) for _, note in given.values()) >= 1
+    assert summarize_review(RatingStudy(study)).images == 5
+
+
+@pytest.mark.slow
 def test_twenty_raters_at_once_through_the_page(tmp_path):
     from gradio_client import Client
 
@@ -223,3 +320,24 @@ def test_the_desk_lets_in_by_token_alone(tmp_path):
     desk.save(task.task, "ann", [3] * 6, "A")
     assert study.next_task("ann") is None and "All done" in desk.heading("ann", None)
     assert build_rating_app(study, tokens=True).blocks
+
+
+def test_the_desk_of_a_review(tmp_path):
+    from blip_refine.apps.rate import RatingDesk, build_rating_app
+
+    rows = [{"image_id": "1", "systems": {"a": "a cat", "b": "a dog"}}]
+    study = RatingStudy.create(tmp_path / "review.sqlite", rows, kind="review", check_every=0)
+    study.sign_in("ann")
+    desk = RatingDesk(study, tokens=False, preference=False)
+    task = study.next_task("ann")
+    assert "nothing is wrong" in desk.heading("ann", task)
+    with pytest.raises(BlipRefineError, match="note on caption 1 has 600 letters"):
+        desk.save(task.task, "ann", [[], "x" * 600, [], ""], None)
+    # What the browser sends for boxes and a note of each caption.
+    desk.save(task.task, "ann", [["omission"], "no tail", None, None], None)
+    found = summarize_review(study)
+    assert [note["note"] for note in found.notes] == ["no tail"] and found.reviews == 2
+    assert "you reviewed 1 pictures" in desk.heading("ann", None)
+    assert build_rating_app(study).blocks
+    with pytest.raises(ConfigurationError, match="leave out preference"):
+        build_rating_app(study, preference=True)

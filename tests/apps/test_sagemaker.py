@@ -19,10 +19,19 @@ from pathlib import Path
 import pytest
 
 from blip_refine.apps.sagemaker import inference, serve
-from blip_refine.apps.sagemaker.environment import METRIC_DEFINITIONS, parse_flag, read_environment
-from blip_refine.apps.sagemaker.inference import input_fn
+from blip_refine.apps.sagemaker.environment import parse_flag, read_environment
+from blip_refine.apps.sagemaker.inference import input_fn, model_fn
+from blip_refine.apps.sagemaker.metric_lines import METRIC_DEFINITIONS
 from blip_refine.apps.sagemaker.serve import Endpoint
-from blip_refine.apps.sagemaker.train import last_whole_checkpoint, load_channels, main, pack, parse_arguments
+from blip_refine.apps.sagemaker.train import (
+    OWN,
+    last_whole_checkpoint,
+    load_channels,
+    main,
+    pack,
+    parse_arguments,
+    parse_own,
+)
 from blip_refine.data.source_options import SourceOptions
 from blip_refine.data.sources.scenes import make_scene
 from blip_refine.errors import ConfigurationError, SourceFormatError
@@ -34,6 +43,8 @@ from ..refine.tiny_bart import save_tiny_bart
 
 STARTER = Path(__file__).resolve().parents[2] / "blip_refine" / "starter"
 WAIT = 240
+NOTHING = {"lora": False, "quantization": None, "merge": False, "metrics": None, "image_size": None}
+"""What `parse_own` makes of a job that asks for none of it."""
 
 
 def write_channel(folder: Path, split: str, count: int) -> Path:
@@ -130,12 +141,127 @@ def test_a_job_that_is_stopped_and_started_again(container, run_job, monkeypatch
     state = json.loads((container / "model" / "trainer_state.json").read_text())
     assert state["global_step"] == 12 > done
     for definition in METRIC_DEFINITIONS:
+        if definition["Name"] in ("test:METEOR", "test:SPICE"):
+            continue  # neither program is run here
         values = re.findall(definition["Regex"], log)
         assert values and all(float(value) >= 0 for value in values), definition
     packed = {path.name for path in (container / "model").iterdir()}
     assert {"model.safetensors", "config.json", "README.md", "coco_metrics.json", "tokenizer.json"} <= packed
     assert not [name for name in packed if name.startswith("checkpoint-") or name.endswith((".bin", ".pt"))]
     assert not (container / "output" / "failure").exists()
+
+
+def test_metrics_are_printed_while_it_trains_and_dora_is_merged_and_served(container, run_job, monkeypatch):
+    path = container / "input" / "config" / "hyperparameters.json"
+    told = json.loads(path.read_text()) | {"dora": "true", "merge": "true", "metrics": '"CIDEr, Bleu"'}
+    path.write_text(json.dumps({**told, "num_train_epochs": "2"}))
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    code, log = run_job(container)
+    assert code == 0, log
+    lines = log.splitlines()
+    after = next(number for number, line in enumerate(lines) if "== After training" in line)
+    read = {}
+    for definition in METRIC_DEFINITIONS:
+        found = [(n, float(m[1])) for n, line in enumerate(lines) for m in re.finditer(definition["Regex"], line)]
+        read[definition["Name"]] = found
+    # 12 images in batches of 4: three steps an epoch, each logged; evaluated once an epoch.
+    state = json.loads((container / "model" / "trainer_state.json").read_text())["log_history"]
+    for name, key, count in (
+        ("train:loss", "loss", 6),
+        ("train:learning_rate", "learning_rate", 6),
+        ("validation:loss", "eval_loss", 2),
+        ("validation:CIDEr", "eval_CIDEr", 2),
+    ):
+        assert [value for _, value in read[name]] == pytest.approx([row[key] for row in state if key in row], rel=1e-4)
+        assert len(read[name]) == count and all(number < after for number, _ in read[name]), "while it trains"
+    scores = json.loads((container / "model" / "coco_metrics.json").read_text())
+    for name in ("Bleu_1", "Bleu_4", "CIDEr"):
+        assert [value for _, value in read[f"test:{name}"]] == pytest.approx([scores[name]], rel=1e-4)
+    assert not read["test:METEOR"] and "METEOR" not in scores, "only the metrics that were asked for"
+    facts = json.loads((container / "model" / "run.json").read_text())
+    assert facts["hyperparameters"]["lora_kind"] == "DoRA"
+    assert (facts["region"], facts["cloud_provider"]) == ("eu-west-1", "AWS")
+    # The endpoint serves the whole model, without its base.
+    shutil.rmtree(container / "checkpoints")
+    captioner = model_fn(str(container / "model"))
+    assert not hasattr(captioner.model, "peft_config") and captioner(make_scene("adventure", "test", 0).image).text
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ({}, NOTHING),
+        ({"lora": "true", "quantization": "4bit"}, {**NOTHING, "lora": True, "quantization": "4bit"}),
+        ({"dora": "True", "merge": "1"}, {**NOTHING, "lora": "dora", "merge": True}),
+        (
+            {"metrics": "CIDEr, SPICE", "image_size": "384"},
+            {**NOTHING, "metrics": ["CIDEr", "SPICE"], "image_size": 384},
+        ),
+    ],
+)
+def test_hyperparameters_beside_the_training_arguments(own, found):
+    assert parse_own({**dict.fromkeys(OWN), **own}) == found
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"quantization": "2bit"}, "quantization is '8bit' or '4bit', not '2bit'"),
+        ({"merge": "true"}, "nothing to merge without an adapter"),
+        ({"dora": "perhaps"}, "dora is 'true' or 'false'"),
+        ({"metrics": "CIDEr,CIDAr"}, "There is no metric 'CIDAr'"),
+        ({"image_size": "big"}, "image_size is a number of pixels, not 'big'"),
+    ],
+)
+def test_hyperparameters_that_cannot_be_end_the_job_before_anything_is_loaded(own, said, container, run_job):
+    path = container / "input" / "config" / "hyperparameters.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **own}))
+    shutil.rmtree(container / "input" / "data" / "validation")
+    assert run_job(container)[0] == 2
+    assert said in (container / "output" / "failure").read_text()
+
+
+def test_the_dockerfile_names_what_is_there():
+    """It is not built here: that needs Docker and the internet."""
+    root = STARTER.parents[1]
+    text = (root / "examples" / "sagemaker" / "Dockerfile").read_text()
+    steps = [line.split(maxsplit=1) for line in text.replace("\\\n", " ").splitlines() if line and line[0].isupper()]
+    names = [name for name, _ in steps]
+    assert names[0] == "FROM" and set(names) == {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "EXPOSE", "CMD"}
+    copied = [source for name, rest in steps if name == "COPY" for source in rest.split()[:-1]]
+    assert copied and all((root / source).exists() for source in copied)
+    # Whatever the build of the package reads must be among them.
+    project = (root / "pyproject.toml").read_text()
+    for needed in ("README.md", "LICENSE", "blip_refine"):
+        assert needed in copied and needed in project
+    extras = re.search(r"'\.\[([\w,]+)\]'", text)[1].split(",")
+    assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in extras)
+    ports = [rest for name, rest in steps if name == "EXPOSE"]
+    assert ports == ["8080"] and json.loads(dict(steps)["CMD"]) == ["train"]
+    for command in ("train", "serve"):
+        assert f"examples/sagemaker/{command}" in copied and f"/usr/local/bin/{command}" in text
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("command", ["train", "serve"])
+def test_the_commands_of_the_container_run_the_entry_points(command, container):
+    script = STARTER.parents[1] / "examples" / "sagemaker" / command
+    assert os.access(script, os.X_OK)
+    bin_folder = container / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (bin_folder / "python").chmod(0o755)
+    environment = {
+        **os.environ, **variables(container), "SM_HPS": '{"learning_rat": "1"}', "SAGEMAKER_BIND_TO_PORT": "none",
+        "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(STARTER.parents[1]),
+    }  # fmt: skip
+    # Started by its first line, as the platform does. Each is given something to refuse at once.
+    ran = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=WAIT)
+    if command == "train":
+        assert ran.returncode == 2 and "no hyperparameter 'learning_rat'" in ran.stdout
+        assert "learning_rat" in (container / "output" / "failure").read_text()
+    else:
+        assert ran.returncode == 1 and "invalid literal for int() with base 10: 'none'" in ran.stderr
 
 
 def test_a_failure_is_written_where_the_console_shows_it(container, run_job):
@@ -154,7 +280,9 @@ def test_the_launch_example_asks_for_what_the_entry_points_take():
         job["EnableManagedSpotTraining"] and job["AlgorithmSpecification"]["MetricDefinitions"] == METRIC_DEFINITIONS
     )
     # The platform's own entry point must take what the example asks it for; fp16 alone needs a GPU.
-    hyperparameters = {name: value for name, value in job["HyperParameters"].items() if name not in ("model", "fp16")}
+    own = {name: job["HyperParameters"].get(name) for name in OWN}
+    assert parse_own(own) | {"metrics": None} == {**NOTHING, "lora": True, "merge": True}
+    hyperparameters = {name: value for name, value in job["HyperParameters"].items() if name not in (*OWN, "fp16")}
     args = parse_arguments(hyperparameters | {"use_cpu": "true"}, Path("checkpoints"))
     assert args.save_steps == args.eval_steps == 200 and args.gradient_accumulation_steps == 4
 

@@ -41,6 +41,7 @@ def changed_value(field):
         "eval_strategy": "steps", "save_strategy": "steps", "metric_for_best_model": "CIDEr", "energy_country": "DEU",
         "prompt": "a picture of ", "output_dir": "elsewhere", "feature_cache_dir": "elsewhere", "report_to": "none",
         "num_train_epochs": 2.5, "logging_steps": 7, "vision_learning_rate": 1e-6, "early_stopping_patience": 3,
+        "developed_by": "Ada", "region": "eu-west-1", "cloud_provider": "AWS",
         "save_total_limit": 5, "layer_lr_decay": 0.9, "length_penalty": 0.5, "prompt_template": "a {name} ",
         "top_p": 0.5,
     }  # fmt: skip
@@ -178,7 +179,7 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
     assert re.search(r"before.* after .* on 2 held-out images\.", out)  # did it help?
     assert err.index("Plan") < err.index("fingerprint") < err.index("Before training") < err.index("After training")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["seconds"] > 0 and facts["hyperparameters"]["max_steps"] == 1 and facts["decoding"]["num_beams"] == 1
+    assert facts["seconds"] > 0 and facts["hyperparameters"]["steps"] == 1 and facts["decoding"]["num_beams"] == 1
     assert facts["hyperparameters"]["precision"] in ("bf16", "fp32")
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
     assert (tmp_path / "run" / "merged" / "model.safetensors").is_file()

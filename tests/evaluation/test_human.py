@@ -12,7 +12,8 @@ import pytest
 
 from blip_refine.errors import ConfigurationError, DataError, SourceFormatError, SourceNotFoundError
 from blip_refine.evaluation.human import CRITERIA, RatingStudy
-from blip_refine.evaluation.human_summary import agreement, summarize
+from blip_refine.evaluation.human_summary import summarize
+from blip_refine.metrics.agreement import agreement, describe_agreement
 
 # What newer Pythons will refuse (numbered placeholders with a sequence, from 3.14 on) is refused already.
 pytestmark = pytest.mark.filterwarnings("error:Binding:DeprecationWarning")
@@ -200,9 +201,35 @@ def test_alpha_of_the_published_example():
         "1 2 3 3 2 4 4 1 2 5 1 .",
     )
     table = np.array([[np.nan if cell == "." else float(cell) for cell in row.split()] for row in rows])
-    assert agreement(table) == pytest.approx(0.815, abs=5e-4)
-    assert agreement(np.array([[1.0, np.nan], [np.nan, 2.0]])) == 0.0, "nobody rated the same"
-    assert agreement(np.array([[3.0, 3.0], [3.0, 3.0]])) == 0.0
+    assert agreement(table).alpha == pytest.approx(0.815, abs=5e-4) and agreement(table).reason is None
+
+
+def test_agreement_that_is_undefined_says_why():
+    nan = np.nan
+    for table, reason in (
+        ([[3.0, 4.0]], "one rater"),
+        ([[3.0, 4.0], [nan, nan]], "one rater"),
+        ([[1.0, nan], [nan, 2.0]], "no caption was rated by two raters"),
+        ([[3.0, 3.0], [3.0, 3.0]], "all ratings are equal"),
+    ):
+        assert agreement(np.array(table)) == (None, reason)
+    assert describe_agreement({"a": None, "b": None}, {"a": "one rater", "b": "one rater"}) == "undefined (one rater)"
+    told = describe_agreement({"a": 0.5, "b": None}, {"b": "all ratings are equal"})
+    assert told == "a 0.50, b undefined (all ratings are equal)"
+
+
+def test_with_one_rater_agreement_is_undefined_and_not_zero(tmp_path):
+    study = make(tmp_path, count=4)
+    study.sign_in("ann")
+    rate(study, "ann")
+    found = summarize(study)
+    assert found.alpha == dict.fromkeys(CRITERIA) and set(found.alpha_undefined.values()) == {"one rater"}
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert stored["alpha"]["quality"] is None and stored["alpha_undefined"]["quality"] == "one rater"
+    # Two raters who always agree on one score: chance would agree as well.
+    study.sign_in("bob")
+    rate(study, "bob", lambda caption: 4)
+    assert summarize(study, exclude=["ann"]).alpha_undefined["quality"] == "one rater"
 
 
 def test_tokens(tmp_path):

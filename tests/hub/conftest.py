@@ -16,11 +16,13 @@ from .hub_server import TOKEN, HubServer
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub that this process's client speaks to, logged in, with an empty cache."""
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import close_session, constants, hf_api
 
     with HubServer() as server:
         # What HF_ENDPOINT and its like do when they are set before the first import.
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        # The client behind `huggingface_hub.file_exists` and its like, which PEFT calls, was made at import.
+        monkeypatch.setattr(hf_api.api, "endpoint", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

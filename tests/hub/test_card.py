@@ -18,13 +18,14 @@ from blip_refine.demo import DOMAIN
 from blip_refine.errors import SourceFormatError, SourceNotFoundError
 from blip_refine.hub import stock_decoding as stock
 from blip_refine.hub.card import is_up_to_date, render_model_card, write_model_card
+from blip_refine.hub.citations import find_citations, model_type_of
 from blip_refine.hub.markdown import code, escape
 from blip_refine.hub.provenance import find_data, inherit_license, is_local_path, public_name
 from blip_refine.hub.push import push_captioner
 from blip_refine.models.decoding import DecodingOptions, prompt_tokens
 from blip_refine.pipeline import CaptionPipeline
 
-from .hub_run import write_results
+from .hub_run import BASE_ID, write_results
 from .hub_server import OWNER, card_errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,9 @@ def test_the_whole_card(full_run):
         "after against before | CIDEr | +1.800 [+1.600, +2.000] | 0.0020",
         "100 images, 500 captions",
         "sha256:0123456789abcdef",
-        "| learning\\_rate | 0.0005 |",
+        "| learning rate (peak) | 0.0005 |",
+        "| developed by | me |",
+        "@inproceedings{li2022blip,",
         "| time | 3 min |",
         "2 CPU cores, x86\\_64",
         "through the refiner `rules`",
@@ -151,6 +154,14 @@ def test_errors_people_and_emissions(full_run):
     assert "| hallucination | 12.5 % [5.0, 30.0] | 12.5 % [5.0, 30.0] |" in text
     assert "| said of several images | 50.0 % | 50.0 % |" in text
     assert "4.25 [4.00, 4.50]" in text and "fluency 0.61" in text and "2 raters" in text
+    people |= {
+        "alpha": {"fluency": None},
+        "alpha_undefined": {"fluency": "one rater"},
+        "raters": [{"rater": "rater 1"}],
+    }
+    (full_run / "human.json").write_text(json.dumps(people))
+    alone = render_model_card(full_run)
+    assert "undefined (one rater)." in alone and "1 rater;" in alone
     assert "0.0123 kg CO2" in text and ModelCard(text).data.co2_eq_emissions["emissions"] == 12.3
 
 
@@ -162,6 +173,65 @@ def test_energy_is_told_as_the_trainer_logged_it(full_run):
     assert ModelCard(text).data.co2_eq_emissions["emissions"] == 100.0
     change(full_run / "trainer_state.json", log_history=[*log, {"energy_kwh": 0.25, "step": 20}])
     assert "CO2" not in render_model_card(full_run), "without a country nobody knows"
+
+
+def test_who_developed_it_is_told_and_never_invented(full_run, hub):
+    assert "developed by" not in render_model_card(full_run), "nobody is named, and it is not published"
+    assert "developed by" not in render_model_card(full_run, model_id="boats")
+    assert "| developed by | me |" in render_model_card(full_run, model_id="me/boats")
+    change(full_run / "run.json", developed_by="Ada | Lovelace")
+    assert "| developed by | Ada \\| Lovelace |" in render_model_card(full_run, model_id="me/boats")
+    push_captioner(full_run, f"{OWNER}/boats", developed_by="The boats team", verify=False)
+    assert "| developed by | The boats team |" in hub.files(f"{OWNER}/boats")["README.md"].decode()
+
+
+def test_where_it_was_computed_is_told(full_run):
+    change(full_run / "run.json", region="eu-west-1", cloud_provider="AWS", co2_eq_kg=0.5, energy_kwh=1)
+    text = render_model_card(full_run)
+    assert "| cloud provider | AWS |" in text and "| region | eu-west-1 |" in text
+    assert ModelCard(text).data.co2_eq_emissions["geographical_location"] == "eu-west-1"
+
+
+def test_energy_that_could_not_be_measured_says_why(full_run):
+    log = [{"energy_unavailable": "codecarbon failed at step 3 (OSError)", "step": 3}]
+    change(full_run / "trainer_state.json", log_history=log)
+    assert "| energy | not measured: codecarbon failed at step 3 (OSError) |" in render_model_card(full_run)
+    change(full_run / "trainer_state.json", log_history=[{"energy_kwh": 0.25, "step": 20, "energy_from_step": 10}])
+    assert "| energy | 0.25 kWh, from step 10 on |" in render_model_card(full_run)
+    # What was measured up to the checkpoint is in its log: nothing is missing.
+    log = [{"energy_kwh": 0.5, "step": 10}, {"energy_kwh": 0.25, "step": 20, "energy_from_step": 10}]
+    change(full_run / "trainer_state.json", log_history=log)
+    assert "| energy | 0.75 kWh |" in render_model_card(full_run)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "config", "keys"),
+    [
+        ("coco", {"model_type": "blip"}, ["li2022blip", "chen2015microsoft"]),
+        ("yerevann/coco-karpathy", {"model_type": "blip-2"}, ["li2023blip2", "chen2015microsoft"]),
+        ("/data/flickr8k", {"model_type": "blip"}, ["li2022blip", "hodosh2013framing"]),
+        ("nlphuji/flickr30k", {"model_type": "instructblip"}, ["dai2023instructblip", "young2014image"]),
+        ("nocaps", {"model_type": "blip"}, ["li2022blip", "agrawal2019nocaps"]),
+        ("conceptual_captions", {"model_type": "blip"}, ["li2022blip", "sharma2018conceptual"]),
+        ("my-photos", {"model_type": "blip"}, ["li2022blip"]),
+        (None, {"model_type": "git"}, []),
+    ],
+)
+def test_citations(dataset, config, keys):
+    text = find_citations(None, dataset, config, {})
+    assert re.findall(r"@\w+\{(\w+),", text) == keys
+    # Braces pair up, and every entry has an author, a title and a year.
+    assert text.count("{") == text.count("}")
+    for field in ("author", "title", "year"):
+        assert len(re.findall(rf"^  {field} = ", text, re.MULTILINE)) == len(keys)
+
+
+def test_the_architecture_of_an_adapter_is_known_from_its_configuration():
+    for name, kind in (("BlipForConditionalGeneration", "blip"), ("Blip2ForConditionalGeneration", "blip-2")):
+        assert model_type_of("me/whatever", {"auto_mapping": {"base_model_class": name}}) == kind
+    assert model_type_of("Salesforce/blip2-opt-2.7b", {"auto_mapping": None}) == "blip-2"
+    assert model_type_of("Salesforce/instructblip-flan-t5-xl", {}) == "instructblip"
+    assert model_type_of("starter", {}) == "blip" and model_type_of("microsoft/git-base", {}) is None
 
 
 def test_licence_from_base_and_data():
@@ -269,9 +339,15 @@ def test_every_snippet_of_a_published_card_runs(hub, base, full_run, adapter_run
     write_results(adapter_run)
     push_captioner(adapter_run, f"{OWNER}/boats-lora", verify=False)
     said = snippets(hub.files(f"{OWNER}/boats-lora")["README.md"].decode())
-    assert len(said) == 2
-    for snippet in said:
-        run_snippet(snippet, tmp_path, monkeypatch, capsys)
+    assert len(said) == 3
+    pipeline, peft, loader = said
+    assert imported(peft) == {"peft", "transformers"} and f'"{BASE_ID}"' in peft
+    by_peft = run_snippet(peft, tmp_path, monkeypatch, capsys)
+    assert by_peft == run_snippet(pipeline, tmp_path, monkeypatch, capsys) != ours
+    # Without the adapter the base says something else: the snippet does put it on.
+    bare = peft.replace("model = PeftModel.from_pretrained(base, name).eval()", "model = base.eval()")
+    assert bare != peft and run_snippet(bare, tmp_path, monkeypatch, capsys) != by_peft
+    run_snippet(loader, tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -290,8 +290,9 @@ def test_a_template_that_does_not_fit_ends_with_exit_code_2_before_anything_is_l
     def loads(*_, **__):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("blip_refine.models.captioner.load_captioner", loads)
+    # In this order: the second is imported here, and must not take the first one's replacement for its own.
     monkeypatch.setattr("blip_refine.finetune.load_captioner", loads)
+    monkeypatch.setattr("blip_refine.models.captioner.load_captioner", loads)
     for template, message in (
         ("a {name} ", "'name'"),
         ("a {color.__class__} ", "names of columns"),

@@ -17,9 +17,11 @@ from transformers.integrations import TrackioCallback, WandbCallback
 from blip_refine.data.dataset import BlipCaptionDataset
 from blip_refine.errors import MissingExtraError
 from blip_refine.evaluation.systems import CaptionedImage
+from blip_refine.hub.card import render_model_card
 from blip_refine.records import CaptionRecord
-from blip_refine.training.callbacks import EnergyMeter, NarratedProgress
+from blip_refine.training.callbacks import NarratedProgress
 from blip_refine.training.curves import write_curves
+from blip_refine.training.energy import EnergyMeter
 from blip_refine.training.samples import write_samples
 from blip_refine.training.throughput import Throughput
 from blip_refine.training.trainer import CaptionTrainer
@@ -214,3 +216,73 @@ def test_without_codecarbon_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "codecarbon", None)
     with pytest.raises(MissingExtraError, match=r"blip_refine\[co2\]"):
         EnergyMeter()
+
+
+class FailingTracker:
+    """What `codecarbon.OfflineEmissionsTracker` is to the meter; raises where it is told to."""
+
+    fails_in: str
+    stopped = 0
+
+    def __init__(self, **options):
+        self._do("made")
+
+    def _do(self, where: str) -> None:
+        if where == self.fails_in:
+            raise PermissionError("/home/ada/powercap cannot be read")
+
+    def start(self):
+        self._do("start")
+
+    def flush(self):
+        self._do("flush")
+        # codecarbon logs most of its own errors and returns nothing.
+        return None if self.fails_in == "silent flush" else 0.01
+
+    def stop(self):
+        type(self).stopped += 1
+        self._do("stop")
+        if self.fails_in != "silent stop":
+            self.final_emissions_data = SimpleNamespace(energy_consumed=0.5)
+        return 0.2
+
+
+@pytest.mark.parametrize(
+    ("fails_in", "when"),
+    [
+        ("made", "when training began"),
+        ("start", "when training began"),
+        ("flush", "at step 1"),
+        ("silent flush", "at step 1"),
+        ("stop", "when training ended"),
+        ("silent stop", "when training ended"),
+    ],
+)
+def test_a_tracker_that_fails_does_not_end_the_training(fails_in, when, tiny_captioner, tmp_path, monkeypatch, caplog):
+    tracker = type("Tracker", (FailingTracker,), {"fails_in": fails_in, "stopped": 0})
+    monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(OfflineEmissionsTracker=tracker))
+    trainer = trained(
+        tiny_captioner, tmp_path, track_energy=True, energy_country="DEU", logging_steps=1, save_strategy="no"
+    )
+    assert trainer.state.global_step == trainer.state.max_steps > 1
+    told = [record.message for record in caplog.records if "Energy is not measured" in record.message]
+    assert len(told) == 1 and f"codecarbon failed {when}" in told[0]
+    rows = [row for row in trainer.state.log_history if "energy_unavailable" in row]
+    assert len(rows) == 1 and f"failed {when}" in rows[0]["energy_unavailable"]
+    assert "/home/ada" not in rows[0]["energy_unavailable"], "the card is published"
+    assert not [row for row in trainer.state.log_history if "energy_kwh" in row]
+    assert tracker.stopped == (0 if fails_in == "made" else 1 if "flush" in fails_in or fails_in == "start" else 2)
+    trainer.save_model()
+    trainer.save_state()
+    assert f"not measured: codecarbon failed {when}" in render_model_card(tmp_path)
+
+
+def test_the_energy_of_a_run_that_was_resumed_says_from_where(tiny_captioner, tmp_path, monkeypatch):
+    tracker = type("Tracker", (FailingTracker,), {"fails_in": "never"})
+    monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(OfflineEmissionsTracker=tracker))
+    state = SimpleNamespace(global_step=4, is_local_process_zero=True, log_history=[])
+    meter = EnergyMeter()
+    meter.on_train_begin(None, state, None)
+    state.global_step = 9
+    meter.on_train_end(None, state, None)
+    assert state.log_history == [{"energy_kwh": 0.5, "step": 9, "energy_from_step": 4}]

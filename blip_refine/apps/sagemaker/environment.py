@@ -13,16 +13,6 @@ from ...errors import ConfigurationError, SourceFormatError
 
 ROOT = Path("/opt/ml")
 
-METRIC_DEFINITIONS = [
-    {"Name": "train:loss", "Regex": r"\btrain_loss=([0-9.eE+-]+)"},
-    {"Name": "validation:loss", "Regex": r"\bvalidation_loss=([0-9.eE+-]+)"},
-    {"Name": "validation:sacrebleu", "Regex": r"\bvalidation_sacrebleu=([0-9.eE+-]+)"},
-    {"Name": "validation:CIDEr", "Regex": r"\bvalidation_CIDEr=([0-9.eE+-]+)"},
-    {"Name": "test:CIDEr", "Regex": r"\btest_CIDEr=([0-9.eE+-]+)"},
-    {"Name": "test:Bleu_4", "Regex": r"\btest_Bleu_4=([0-9.eE+-]+)"},
-]
-"""For the estimator's `metric_definitions`: what SageMaker reads out of the log that `train.py` writes."""
-
 
 @dataclass(frozen=True, slots=True)
 class JobEnvironment:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError, SourceFormatError
@@ -46,6 +47,9 @@ class CaptionRequest:
 def model_fn(model_dir: str) -> CaptionPipeline:
     """Load the captioner from the folder that `model.tar.gz` was unpacked into.
 
+    A job with `merge` leaves the adapter and, in `merged`, the whole model; that one is served, since it needs no base
+    from elsewhere.
+
     `BLIP_REFINE_REFINER` and `BLIP_REFINE_DECODING` name a refiner and a decoding preset, and `BLIP_REFINE_PROMPT` is
     what captions begin with. By default the prompt and decoding that are saved with the model are used.
 
@@ -59,8 +63,9 @@ def model_fn(model_dir: str) -> CaptionPipeline:
     name = os.environ.get("BLIP_REFINE_REFINER")
     refiner = load_refiner(name) if name else None
     require_working(refiner)
+    merged = Path(model_dir) / "merged"
     return CaptionPipeline.from_pretrained(
-        model_dir,
+        merged if (merged / "config.json").is_file() else model_dir,
         refiner=refiner,
         decoding=os.environ.get("BLIP_REFINE_DECODING") or None,
         prompt=os.environ.get("BLIP_REFINE_PROMPT"),

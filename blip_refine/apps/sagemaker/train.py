@@ -1,6 +1,6 @@
 """SageMaker's training entry point: `python -m blip_refine.apps.sagemaker.train` inside of the container.
 
-Hyperparameters are those of `CaptionTrainingArguments`, and `model`, `dataset`, `lora`, `refiner`, `image_size`, the
+Hyperparameters are those of `CaptionTrainingArguments`, those in `OWN`, which `blip-refine train` has as well, the
 options of the refiner (`refine.options.RUN_OPTIONS`) and those of [`SourceOptions`] (`image_dir`, `ratios`, ...). The
 channels `train`, `validation` and `test` hold captioned images in any form of `load_source`; one channel alone is
 split by image. A spot stop costs at most what was done since the last save: the next start goes on from it.
@@ -9,6 +9,7 @@ split by image. A spot stop costs at most what was done since the last save: the
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import traceback
@@ -21,10 +22,11 @@ from ...errors import BlipRefineError, ConfigurationError
 from ...refine.base import Refiner, load_refiner
 from ...refine.options import RUN_OPTIONS, share_options
 from .environment import JobEnvironment, parse_flag, read_environment
+from .metric_lines import final_names, metric_line
 
 logger = logging.getLogger("blip_refine.sagemaker")
 
-OWN = ("model", "dataset", "lora", "refiner", "image_size")
+OWN = ("model", "dataset", "lora", "dora", "quantization", "merge", "refiner", "metrics", "image_size")
 SPLITS = ("train", "validation", "test")
 CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
@@ -67,6 +69,7 @@ def train(environment: JobEnvironment | None = None) -> Path:
     own = {name: values.pop(name, None) for name in OWN}
     refiner = make_refiner(own["refiner"], {name: values.pop(name) for name in RUN_OPTIONS if name in values})
     options = SourceOptions.parse({name: values.pop(name, None) for name in OPTION_NAMES})
+    loading = parse_own(own)
     parts, dataset = load_channels(environment, own["dataset"], options)
     args = parse_arguments(values, environment.checkpoints)
     from ...finetune import finetune
@@ -81,13 +84,16 @@ def train(environment: JobEnvironment | None = None) -> Path:
         parts.get("validation"),
         parts.get("test"),
         dataset=dataset,
-        lora=parse_flag("lora", own["lora"]),
         refiner=refiner,
-        image_size=int(own["image_size"]) if own["image_size"] else None,
+        **loading,
         resume_from_checkpoint=str(checkpoint) if checkpoint else None,
         narrator=LogNarrator(),
+        callbacks=[_metric_printer()],
     )
-    log_metrics(run)
+    if "after" in run.systems:
+        line = metric_line(run.systems["after"].scores.corpus, final_names(run.evaluation_split or "test"))
+        if line is not None:
+            logger.info("%s", line)
     return pack(run.folder, environment.model_dir)
 
 
@@ -116,6 +122,55 @@ def make_refiner(name: str | None, values: Mapping[str, str]) -> Refiner | None:
     return load_refiner(name, **shared[name]) if name else None
 
 
+def _metric_printer() -> Any:
+    """A callback that prints the metrics of a step when the Trainer logs them."""
+    from transformers import TrainerCallback
+
+    class MetricPrinter(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            line = metric_line(logs or {}, step=state.global_step)
+            if line is not None and state.is_world_process_zero:
+                logger.info("%s", line)
+
+    return MetricPrinter()
+
+
+def parse_own(own: Mapping[str, str | None]) -> dict[str, Any]:
+    """Keywords of `finetune` from the hyperparameters that are not training arguments.
+
+    Args:
+        own (`Mapping[str, str | None]`): Text by name, of `OWN`.
+
+    Raises:
+        ConfigurationError: A value that cannot be.
+    """
+    from ...metrics.families import metric_names
+    from ...models.adapters import QUANTIZATIONS
+
+    dora = parse_flag("dora", own["dora"])
+    lora: bool | str = "dora" if dora else parse_flag("lora", own["lora"])
+    quantization, size = own["quantization"] or None, own["image_size"] or None
+    if quantization is not None and quantization not in QUANTIZATIONS:
+        raise ConfigurationError(
+            f"The hyperparameter quantization is {' or '.join(map(repr, QUANTIZATIONS))}, not {quantization!r}."
+        )
+    merge = parse_flag("merge", own["merge"])
+    if merge and not lora:
+        raise ConfigurationError("There is nothing to merge without an adapter: set lora or dora to 'true'.")
+    if size is not None and not size.isdecimal():
+        raise ConfigurationError(f"The hyperparameter image_size is a number of pixels, not {size!r}.")
+    metrics = [name.strip() for name in (own["metrics"] or "").split(",") if name.strip()] or None
+    if metrics is not None:
+        metric_names(metrics)  # refuses what is unknown before anything is loaded
+    return {
+        "lora": lora,
+        "quantization": quantization,
+        "merge": merge,
+        "metrics": metrics,
+        "image_size": None if size is None else int(size),
+    }
+
+
 def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
     """[`CaptionTrainingArguments`] from text, saving into the folder that is kept in step with S3."""
     from dataclasses import fields
@@ -128,7 +183,7 @@ def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigurationError(f"There is no hyperparameter {unknown[0]!r}; see `blip-refine train --help-all`.")
-    settings = {"disable_tqdm": "true", **values, "output_dir": str(output)}
+    settings = {"disable_tqdm": "true", **_place(), **values, "output_dir": str(output)}
     flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
 
     class Parser(HfArgumentParser):
@@ -139,6 +194,12 @@ def parse_arguments(values: Mapping[str, str], output: Path) -> Any:
         args=flags, look_for_args_file=False
     )
     return args
+
+
+def _place() -> dict[str, str]:
+    """Where the platform says that the job runs, for card and `run.json`."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return {"region": region, "cloud_provider": "AWS"} if region else {}
 
 
 def load_channels(
@@ -186,22 +247,6 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
             return path
         logger.warning("%s is not complete and is left out", path.name)
     return None
-
-
-def log_metrics(run: Any) -> None:
-    """The lines that `METRIC_DEFINITIONS` reads."""
-    import json
-
-    state = json.loads((run.folder / "trainer_state.json").read_text(encoding="utf-8"))
-    names = {"loss": "train_loss"} | {f"eval_{key}": f"validation_{key}" for key in ("loss", "sacrebleu", "CIDEr")}
-    for row in state["log_history"]:
-        line = [f"{name}={row[key]:.6g}" for key, name in names.items() if key in row]
-        if line:
-            logger.info("step=%s %s", row["step"], " ".join(line))
-    if "after" in run.systems:
-        corpus = run.systems["after"].scores.corpus
-        split = run.evaluation_split or "test"
-        logger.info("%s", " ".join(f"{split}_{name}={value:.6g}" for name, value in corpus.items()))
 
 
 def pack(run_folder: Path, model_dir: Path) -> Path:
