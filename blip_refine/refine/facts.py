@@ -1,194 +1,32 @@
-"""Does a refined caption say more, or other, than what is known? Nouns, numbers, colours, names; "not" and how many.
+"""Does a refined caption say more, or other, than what is known? Things, actions, qualities, numbers, colours, names;
+"not" and how many.
 
-What is known is the draft, the other candidates and the metadata: together, the *support*. A noun may stand if the
-support has it in any form, or a synonym, or something that is a kind of it ("dog" supports "animal", not the reverse).
+What is known is the draft, the other candidates and the metadata: together, the *support* ([`Support`]).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 from ..records import RefineRequest
-from .cleanup import COLOURS
-from .lexicon import ADJECTIVE, NOUN, VERB, Lexicon, lexicon, words_of
-
-NUMBERS = {
-    **{"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
-    **{"nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15"},
-    **{"sixteen": "16", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100"},
-    **{"couple": "2", "pair": "2", "trio": "3", "twin": "2", "twins": "2", "dozen": "12", "double": "2", "both": "2"},
-    **{"triple": "3", "quartet": "4", "duo": "2"},
-}
-MANY = {"several", "many", "dozens", "numerous", "multiple", "various", "hundreds", "crowd", "crowds", "lots"}
-NEGATIONS = {"no", "not", "n't", "never", "without", "none", "nobody", "nothing", "neither", "nor", "nowhere"}
-SAME_COLOUR = {"grey": "gray", "golden": "gold", "blonde": "blond", "violet": "purple"}
-FREE_NOUNS = {
-    "group",
-    "front",
-    "side",
-    "top",
-    "bottom",
-    "middle",
-    "center",
-    "centre",
-    "way",
-    "kind",
-    "type",
-    "bit",
-    "part",
-}
-"""Nouns that name no thing ("a group of", "in front of"): they need no support."""
-PERSONS = frozenset(
-    """man woman boy girl child person guy lady people adult kid baby player toddler friend worker couple group crowd
-    family team student skier surfer rider cyclist""".split()
+from .implied import FREE_NOUNS, NEARLY_SAME, PERSONS
+from .lexicon import ADJECTIVE, ADVERB, NOUN, VERB, Lexicon, lexicon
+from .support import (
+    MANY,
+    NEGATIONS,
+    Support,
+    Word,
+    analyse,
+    colour_of,
+    number_of,
+    spacy_pipeline_installed,
 )
-NEARLY_SAME: dict[str, frozenset[str]] = {
-    "people": PERSONS,
-    "lady": frozenset({"woman"}),
-    "guy": frozenset({"man"}),
-    "gentleman": frozenset({"man", "guy"}),
-    "kid": frozenset({"child", "boy", "girl", "toddler", "baby"}),
-    "child": frozenset({"boy", "girl", "kid", "toddler", "baby"}),
-    "motorbike": frozenset({"motorcycle"}),
-    "couch": frozenset({"sofa"}),
-    "sidewalk": frozenset({"pavement"}),
-}
-"""Nouns that the nouns behind them support, and that WordNet does not put above them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of a caption: as written, in lower case, its lemma as a noun, and its part of speech."""
-
-    written: str
-    lower: str
-    noun: str
-    part: int | None
-
-
-@lru_cache(maxsize=8192)
-def analyse(text: str, tagger: str = "lexicon") -> tuple[Word, ...]:
-    """The words of `text` with their parts of speech.
-
-    Args:
-        text (`str`): A caption.
-        tagger (`str`, defaults to `"lexicon"`): `"lexicon"`, or the name of an installed spaCy pipeline.
-    """
-    words = lexicon()
-    if tagger != "lexicon":
-        return _analyse_with_spacy(text, tagger)
-    written = words_of(text)
-    lower = [word.lower() for word in written]
-    return tuple(
-        Word(one, low, words.singular(low), words.part_of_speech(lower, place))
-        for place, (one, low) in enumerate(zip(written, lower, strict=True))
-    )
-
-
-def _analyse_with_spacy(text: str, name: str) -> tuple[Word, ...]:
-    parts = {"NOUN": NOUN, "PROPN": NOUN, "VERB": VERB, "ADJ": ADJECTIVE}
-    words = lexicon()
-    return tuple(
-        Word(token.text, token.lower_, words.singular(token.lower_), parts.get(token.pos_))
-        for token in _spacy_pipeline(name)(text)
-        if token.is_alpha or token.like_num or "-" in token.text or token.lower_ == "n't"
-    )
-
-
-@lru_cache(maxsize=2)
-def _spacy_pipeline(name: str) -> Any:
-    from ..errors import ConfigurationError, MissingExtraError
-
-    try:
-        import spacy
-    except ImportError as error:
-        raise MissingExtraError("spacy", "spacy", "tag captions with spaCy") from error
-    try:
-        return spacy.load(name, disable=["parser", "ner"])
-    except OSError as error:
-        raise ConfigurationError(
-            f"spaCy has no pipeline {name!r} installed: python -m spacy download {name}"
-        ) from error
-
-
-def spacy_pipeline_installed(name: str = "en_core_web_sm") -> bool:
-    """Whether spaCy and that pipeline are there."""
-    from importlib.util import find_spec
-
-    return find_spec("spacy") is not None and find_spec(name) is not None
-
-
-class Support:
-    """What a caption may say.
-
-    Args:
-        request (`RefineRequest`): Draft, candidates and metadata.
-        tagger (`str`): As in [`analyse`].
-    """
-
-    def __init__(self, request: RefineRequest, tagger: str = "lexicon"):
-        self.captions = [analyse(text, tagger) for text in (request.draft, *request.candidates)]
-        facts = [word for value in flatten(request.metadata) for word in analyse(value, tagger)]
-        self.words = [word for caption in self.captions for word in caption] + facts
-        known = lexicon()
-        self.lower = {word.lower for word in self.words}
-        self.lemmas = set().union(*(known.lemmas(low) for low in self.lower)) if self.lower else set()
-        self.nouns = [word for word in self.words if word.part == NOUN]
-        self.senses: set[int] = set()
-        for word in self.nouns:
-            self.senses |= known.senses(word.lower, 2)
-        self.kinds = known.hypernyms(self.senses)
-        self.numbers = {number for word in self.words if (number := number_of(word.lower))}
-        self.colours = {colour for word in self.words if (colour := colour_of(word.lower))}
-
-    def holds_noun(self, word: Word, known: Lexicon, kinds: bool) -> bool:
-        """Whether the support has the thing that `word` names, or a kind of it."""
-        if known.lemmas(word.lower) & self.lemmas or any(
-            # "fireman" and "fire man", "t-shirt" and "shirt".
-            part in self.lemmas
-            for part in word.lower.split("-")[1:]
-        ):
-            return True
-        if any(word.lower in (a + b, f"{a}-{b}") for a, b in self._neighbours()):
-            return True
-        if kinds and NEARLY_SAME.get(word.noun, frozenset()) & {noun.noun for noun in self.nouns}:
-            return True
-        senses = known.senses(word.lower)
-        return bool(senses & (self.kinds if kinds else self.senses))
-
-    def _neighbours(self) -> Iterable[tuple[str, str]]:
-        lower = [word.lower for word in self.words]
-        return zip(lower, lower[1:], strict=False)
-
-
-def flatten(value: Any) -> list[str]:
-    """All texts and numbers in metadata, names of fields included: `{"place": "Lisbon"}` supports "place"."""
-    if isinstance(value, dict) or hasattr(value, "items"):
-        return [text for key, inner in value.items() for text in (str(key), *flatten(inner))]
-    if isinstance(value, (list, tuple, set)):
-        return [text for inner in value for text in flatten(inner)]
-    if value is None or isinstance(value, bool):
-        return []
-    return [value if isinstance(value, str) else json.dumps(value, default=str)]
-
-
-def number_of(word: str) -> str | None:
-    """The number that a word says, in digits."""
-    if any(char.isdigit() for char in word):
-        return "".join(char for char in word if char.isdigit()) if word.strip("0123456789") == "" else word
-    return NUMBERS.get(word)
-
-
-def colour_of(word: str) -> str | None:
-    """The colour that a word says, in one spelling."""
-    for colour in (word, word.removesuffix("ish"), word.rpartition("-")[2]):
-        if colour in COLOURS:
-            return SAME_COLOUR.get(colour, colour)
-    return None
+__all__ = [
+    *("FREE_NOUNS", "MANY", "NEARLY_SAME", "FactsGuard", "PolarityGuard", "Word", "analyse", "colour_of"),
+    *("number_of", "resolve_tagger", "spacy_pipeline_installed"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +40,8 @@ class FactsGuard:
         names (`bool`, defaults to `True`): Check words with a capital inside of a sentence.
         least_supported (`float`, defaults to 0.5): The share of its nouns, verbs and adjectives that must be in the
             support. What has hardly a word in common with the caption is another text.
-        adjectives (`bool`, defaults to `True`): Check all other adjectives, too ("happy", "old").
+        adjectives (`bool`, defaults to `True`): Check all other adjectives, too ("happy", "old"), and adverbs in -ly.
+        actions (`bool`, defaults to `True`): Check verbs, but for those that tell no action of their own ("features").
         kinds (`bool`, defaults to `True`): Let a word stand for something that is a kind of it (WordNet hypernyms).
         allow (`frozenset[str]`): Nouns that need no support, besides "group", "front", "side" and their like.
         tagger (`str`, defaults to `"auto"`): `"lexicon"`, the name of a spaCy pipeline, or `"auto"`: spaCy's
@@ -215,6 +54,7 @@ class FactsGuard:
     names: bool = True
     least_supported: float = 0.5
     adjectives: bool = True
+    actions: bool = True
     kinds: bool = True
     allow: frozenset[str] = frozenset()
     tagger: str = "auto"
@@ -226,8 +66,8 @@ class FactsGuard:
             return f"it adds {invented[0][0]} {invented[0][1]!r}, which nothing supports"
         tagger = resolve_tagger(self.tagger)
         content = [word for word in analyse(text, tagger) if word.part in (NOUN, VERB, ADJECTIVE)]
-        support, known = Support(request, tagger), lexicon()
-        held = sum(support.holds_noun(word, known, self.kinds) for word in content)
+        support = Support(request, tagger, self.kinds)
+        held = sum(support.holds(word) for word in content)
         if held < self.least_supported * len(content):
             return f"it has little in common with the caption: {held} of its {len(content)} words"
         return None
@@ -235,7 +75,7 @@ class FactsGuard:
     def invented(self, request: RefineRequest, text: str) -> list[tuple[str, str]]:
         """Everything in `text` that the support does not have, as (what, word)."""
         tagger = resolve_tagger(self.tagger)
-        support, known = Support(request, tagger), lexicon()
+        support, known = Support(request, tagger, self.kinds), lexicon()
         found: list[tuple[str, str]] = []
         words = analyse(text, tagger)
         for place, word in enumerate(words):
@@ -248,15 +88,24 @@ class FactsGuard:
             elif colour is not None:
                 if self.colours and colour not in support.colours and word.lower not in support.lower:
                     found.append(("the colour", word.written))
-            elif self.names and self._is_name(word, place, known) and not support.holds_noun(word, known, False):
+            elif self.names and self._is_name(word, place, known) and not support.holds(word):
                 found.append(("the name", word.written))
-            elif word.part == NOUN and self.nouns:
-                free = word.noun in FREE_NOUNS or word.lower in self.allow or word.noun in self.allow
-                if not free and follows != "'s" and not support.holds_noun(word, known, self.kinds):
-                    found.append(("the noun", word.written))
-            elif word.part == ADJECTIVE and self.adjectives and not support.holds_noun(word, known, self.kinds):
-                found.append(("the word", word.written))
+            elif word.part is not None and not self._is_free(words, place) and follows != "'s":
+                of_a_thing = word.part == VERB and _is_done_by_a_thing(words, place, known)
+                if not support.holds(word, of_a_thing):
+                    found.append((_KINDS_OF_WORD[word.part], word.written))
         return found
+
+    def _is_free(self, words: Sequence[Word], place: int) -> bool:
+        """Whether a word needs no support."""
+        word = words[place]
+        if word.lower in self.allow or word.noun in self.allow:
+            return True
+        if word.part == NOUN:
+            return not self.nouns or word.noun in FREE_NOUNS
+        if word.part == VERB:
+            return not self.actions
+        return not self.adjectives or (word.part == ADVERB and not word.lower.endswith("ly"))
 
     @staticmethod
     def _is_name(word: Word, place: int, known: Lexicon) -> bool:
@@ -265,6 +114,15 @@ class FactsGuard:
             return True
         capital = word.written[:1].isupper() and word.written != "I"
         return capital and place > 0 and not known.knows(word.lower) or (capital and place > 0 and word.part == NOUN)
+
+
+_KINDS_OF_WORD = {NOUN: "the noun", VERB: "the action", ADJECTIVE: "the word", ADVERB: "the word"}
+
+
+def _is_done_by_a_thing(words: Sequence[Word], place: int, known: Lexicon) -> bool:
+    """Whether the noun before a verb, or else the one behind it, is neither a person nor an animal."""
+    nouns = [word for word in (*reversed(words[:place]), *words[place + 1 :]) if word.part == NOUN]
+    return bool(nouns) and not known.is_living(nouns[0].lower)
 
 
 def resolve_tagger(tagger: str) -> str:

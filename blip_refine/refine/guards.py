@@ -215,7 +215,7 @@ class Guards:
             form = replace(form, max_ratio=form.max_ratio * 1.5, min_ratio=form.min_ratio / 2)
         facts = self.facts
         if facts is not None:
-            facts = replace(facts, nouns=False, colours=False, adjectives=False, names=False, least_supported=0.0)
+            facts = replace(facts, nouns=False, colours=False, adjectives=False, actions=False, names=False, least_supported=0.0)
         return replace(self, form=form, facts=facts, polarity=None)
 
 
