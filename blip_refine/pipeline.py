@@ -31,6 +31,7 @@ from .prepared import PreparedImage, prepare_image
 from .records import Caption
 from .refine.base import RefinerLike, as_refiner
 from .refine.captions import refine_captions
+from .refine.grounding import captioner_likelihood
 from .refine.safety import CircuitBreaker
 from .review import ReviewRules
 from .streaming import default_workers, in_batches, map_ahead, one_behind
@@ -139,6 +140,8 @@ class CaptionPipeline:
             None if saved is None or prompt is not None else saved.template,
         )
         self.refiner = None if refiner is None else as_refiner(refiner)
+        if self.refiner is not None:
+            self.refiner.use_captioner(captioner_likelihood(model, processor))
         if candidates is None:
             candidates = 1 if self.refiner is None else self.refiner.needs_candidates
         self.decoding, self._wider = with_candidates(self.decoding, candidates)

@@ -2,8 +2,8 @@
 
     python scripts/build_guard_pairs.py
 
-A row is a photo of COCO, a draft (a human caption of it), a rewrite, whether the rewrite is faithful or inventing, what
-it invents, and which half it belongs to. Faithful rewrites were written by hand, or are other human captions that were
+A row is a photo of COCO, a draft (a human caption of it), a rewrite, whether the rewrite is faithful or inventing,
+what it invents, and which half it belongs to. Faithful rewrites were written by hand, or are other human captions that were
 judged one by one. Inventions are made here: one fact of a faithful rewrite is swapped, or one is added. The half
 depends on the photo alone. The output is the same, byte for byte, for the same input.
 """
@@ -40,7 +40,13 @@ ATTRIBUTES = [
     "snowy sandy rocky".split(),
     "bearded bald".split(),
 ]
-SIZES = {"small": "large huge", "little": "large huge", "large": "small tiny", "big": "small tiny", "tall": "small short"}
+SIZES = {
+    "small": "large huge",
+    "little": "large huge",
+    "large": "small tiny",
+    "big": "small tiny",
+    "tall": "small short",
+}
 ADDED_ATTRIBUTES = "happy old beautiful broken wet famous tired dirty colorful empty".split()
 ACTIONS = {
     "ride": "rides riding",
@@ -119,7 +125,9 @@ def inventions(draft: str, text: str, rng: random.Random) -> dict[str, str]:
         if old in words and (new := choose(COUNTS)):
             made.setdefault("count", swap(text, old, new))
     if "count" not in made:
-        found = re.match(r"(?:A|An) ((?:\w+ )?)(man|woman|dog|cat|bear|skier|horse|banana|phone|bowl|plate|bus)\b", text)
+        found = re.match(
+            r"(?:A|An) ((?:\w+ )?)(man|woman|dog|cat|bear|skier|horse|banana|phone|bowl|plate|bus)\b", text
+        )
         if found:
             rest = re.sub(r"^ is\b", " are", text[found.end() :])
             made["count"] = f"{rng.choice(('Two', 'Three', 'Several'))} {found[1]}{plural(found[2])}{rest}"
@@ -139,7 +147,11 @@ def inventions(draft: str, text: str, rng: random.Random) -> dict[str, str]:
     forms = [(base, old, k) for base, both in ACTIONS.items() for k, old in enumerate((base, *both.split()))]
     for verb, old, k in forms:
         alike = {one for group in NEARLY_ALIKE if verb in group for one in group}
-        if old in words and old not in ("cut", "pet") and (base := choose([one for one in ACTIONS if one not in alike])):
+        if (
+            old in words
+            and old not in ("cut", "pet")
+            and (base := choose([one for one in ACTIONS if one not in alike]))
+        ):
             made.setdefault("action", swap(text, old, (base, *ACTIONS[base].split())[k]))
     nouns = [one for group in OBJECTS for one in group] + list(PERSONS) + ["skier", "skateboarder", "child", "person"]
     for old in nouns:
@@ -172,7 +184,7 @@ def read(path: Path) -> list[tuple[int, str, str, str]]:
 
 
 def half(photo: int) -> str:
-    """"tuned" or "held out": by the photo alone."""
+    """ "tuned" or "held out": by the photo alone."""
     return "held out" if hashlib.sha256(str(photo).encode()).digest()[0] % 2 else "tuned"
 
 

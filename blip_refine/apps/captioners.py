@@ -11,6 +11,7 @@ from ..errors import BlipRefineError, ConfigurationError
 from ..records import Caption
 from ..refine.base import Refiner, load_refiner
 from ..refine.captions import refine_captions
+from ..refine.grounding import captioner_likelihood
 from ..refine.prompts import Style
 
 NO_REFINER = "none"
@@ -162,4 +163,6 @@ class Captioners:
             captions = pipeline(batch)
         if refiner is None:
             return captions
+        # One refiner serves all models of the page.
+        refiner.use_captioner(captioner_likelihood(pipeline.model, pipeline.processor))
         return refine_captions(refiner, captions, images=batch)

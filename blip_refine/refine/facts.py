@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import RefineRequest
-from .implied import FREE_NOUNS, NEARLY_SAME, PERSONS
+from .implied import FREE_NOUNS, PERSONS
 from .lexicon import ADJECTIVE, ADVERB, NOUN, VERB, Lexicon, lexicon
 from .support import (
     MANY,

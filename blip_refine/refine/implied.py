@@ -13,12 +13,14 @@ FREE_NOUNS = {
 
 FREE_VERBS = frozenset(
     """be have do get make take go come show feature include contain see seem appear use begin start let keep stay
-    remain locate situate position place set put happen involve consist visible perform seen equip present
+    remain locate situate position place set put happen involve consist perform equip present call name give depict
     """.split()
 )
 """Verbs that tell no action of their own ("features", "takes", "is placed"): they need no support."""
 
-POSTURES = frozenset("sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split())
+POSTURES = frozenset(
+    "sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split()
+)
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
 PERSONS = frozenset(

@@ -7,15 +7,14 @@ A word may stand if the support has it in any form, a synonym of it, something t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, COUNTED_PERSONS, FREE_VERBS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
-from .lexicon import ADJECTIVE, NOUN, VERB, Lexicon, lexicon, words_of
+from .implied import ALIKE, FREE_VERBS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
+from .lexicon import ADJECTIVE, NOUN, VERB, lexicon, words_of
 
 NUMBERS = {
     **{"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
@@ -186,6 +185,7 @@ class Support:
         ):
             return True
         return False
+
 
 def flatten(value: Any) -> list[str]:
     """All texts and numbers in metadata, names of fields included: `{"place": "Lisbon"}` supports "place"."""

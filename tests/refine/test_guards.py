@@ -44,7 +44,7 @@ WRONG = [
     ("a man walks", "A man named John walks.", "facts", "the name 'John'"),
     ("a man in a city", "A man in Paris.", "facts", "'Paris'"),
     ("a tower", "The Eiffel tower.", "facts", "'Eiffel'"),
-    ("two cats", "HACKED", "facts", "little in common"),
+    ("two cats", "HACKED", "facts", "'HACKED'"),
     ("a man walks", "A quokka walks.", "facts", "'quokka'"),
     ("a man with a hat", "A man without a hat.", "polarity", "adds the negation 'without'"),
     ("a man without a hat", "A man with a hat.", "polarity", "loses the negation 'without'"),
