@@ -3,8 +3,8 @@
     python scripts/build_guard_pairs.py
 
 A row is a photo of COCO, a draft (a human caption of it), a rewrite, whether the rewrite is faithful or inventing,
-what it invents, and which half it belongs to. Faithful rewrites were written by hand, or are other human captions that were
-judged one by one. Inventions are made here: one fact of a faithful rewrite is swapped, or one is added. The half
+what it invents, and which half it belongs to. Faithful rewrites were written by hand, or are other human captions that
+were judged one by one. Inventions are made here: one fact of a faithful rewrite is swapped, or one is added. The half
 depends on the photo alone. The output is the same, byte for byte, for the same input.
 """
 
@@ -142,7 +142,8 @@ def inventions(draft: str, text: str, rng: random.Random) -> dict[str, str]:
         if old in words and (new := choose(others.split())):
             made.setdefault("attribute", swap(text, old, new))
     for old in PLACES:
-        if old in words and (new := choose(PLACES)) and f" {old}" in text:
+        others = [one for one in PLACES if {one, old} not in ({"street", "road"}, {"field", "park"})]
+        if old in words and (new := choose(others)) and f" {old}" in text:
             made.setdefault("place", swap(text, old, new))
     forms = [(base, old, k) for base, both in ACTIONS.items() for k, old in enumerate((base, *both.split()))]
     for verb, old, k in forms:
@@ -189,7 +190,6 @@ def half(photo: int) -> str:
 
 
 def main() -> None:
-    rng = random.Random(0)
     used: dict[str, int] = {}
     rows = []
     for photo, draft, mark, text in read(FOLDER / "human.txt"):
@@ -197,7 +197,7 @@ def main() -> None:
         rows.append((photo, draft, text, label, kind))
     for photo, draft, _, text in read(FOLDER / "rewrites.txt"):
         rows.append((photo, draft, text, "faithful", "rewrite"))
-        made = inventions(draft, text, rng)
+        made = inventions(draft, text, random.Random(f"{photo} {text}"))
         # The kinds that were made least often come first: rare ones are not lost among added details.
         for kind in sorted(made, key=lambda kind: used.get(kind, 0))[:PER_REWRITE]:
             used[kind] = used.get(kind, 0) + 1

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import RefineRequest
-from .implied import FREE_NOUNS, PERSONS
-from .lexicon import ADJECTIVE, ADVERB, NOUN, VERB, Lexicon, lexicon
+from .implied import FREE_NOUNS, PERSONS, SAID_AS_PLURAL
+from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
     NEGATIONS,
@@ -22,11 +22,6 @@ from .support import (
     number_of,
     spacy_pipeline_installed,
 )
-
-__all__ = [
-    *("FREE_NOUNS", "MANY", "NEARLY_SAME", "FactsGuard", "PolarityGuard", "Word", "analyse", "colour_of"),
-    *("number_of", "resolve_tagger", "spacy_pipeline_installed"),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,8 @@ class FactsGuard:
             follows = words[place - 1].lower if place else ""
             if number is not None:
                 # "one" is a pronoun as often as a number ("one in red"), and a unit adds nothing to a singular.
-                if self.numbers and number not in support.numbers and word.lower not in ("one", "both"):
+                free = word.lower in ("one", "both") or _is_of_one_thing(words, place)
+                if self.numbers and number not in support.numbers and not free:
                     found.append(("the number", word.written))
             elif colour is not None:
                 if self.colours and colour not in support.colours and word.lower not in support.lower:
@@ -117,6 +113,11 @@ class FactsGuard:
 
 
 _KINDS_OF_WORD = {NOUN: "the noun", VERB: "the action", ADJECTIVE: "the word", ADVERB: "the word"}
+
+
+def _is_of_one_thing(words: Sequence[Word], place: int) -> bool:
+    """Whether "a pair of" counts what is always said in the plural: "a pair of scissors"."""
+    return words[place].lower == "pair" and any(word.lower in PAIRED for word in words[place + 1 : place + 5])
 
 
 def _is_done_by_a_thing(words: Sequence[Word], place: int, known: Lexicon) -> bool:
@@ -172,8 +173,12 @@ class PolarityGuard:
     def _quantity(words: Sequence[Word], support: Support) -> str | None:
         known = lexicon()
         plural: dict[str, set[bool]] = {}
-        for word in support.nouns:
-            plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
+        for caption in support.captions:
+            for place, word in enumerate(caption):
+                after = caption[place + 1].part if place + 1 < len(caption) else None
+                # "laptop computers" are laptops: a noun before a noun has no number of its own.
+                if word.part == NOUN and after != NOUN:
+                    plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
         for caption in support.captions:
             # "two woman" is more than one, whatever its form.
             for nouns in _bindings(caption, vague=True).values():
@@ -185,7 +190,7 @@ class PolarityGuard:
                 if word.part == NOUN and plural.get(word.noun) == {True} and _counted_as_one(words, word):
                     return f"it makes one of several: {word.written!r}"
                 continue
-            seen = plural.get(word.noun)
+            seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
             if seen == {False}:
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
                 if max(singles) < 2:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 FREE_NOUNS = {
     *("group", "front", "side", "top", "bottom", "middle", "center", "centre", "way", "kind", "type", "bit", "part"),
+    *("variety", "number", "place", "color", "colour", "size", "shape", "inside", "background", "foreground"),
 }
 """Nouns that name no thing ("a group of", "in front of"): they need no support."""
 
 FREE_VERBS = frozenset(
     """be have do get make take go come show feature include contain see seem appear use begin start let keep stay
-    remain locate situate position place set put happen involve consist perform equip present call name give depict
-    """.split()
+    remain locate situate position place set put happen involve consist perform equip present call name give
+    depict store own describe capture view""".split()
 )
 """Verbs that tell no action of their own ("features", "takes", "is placed"): they need no support."""
 
@@ -30,8 +31,10 @@ PERSONS = frozenset(
 
 NEARLY_SAME: dict[str, frozenset[str]] = {
     "people": PERSONS,
+    "man": frozenset({"guy", "gentleman", "male"}),
+    "woman": frozenset({"lady", "female"}),
     "lady": frozenset({"woman"}),
-    "guy": frozenset({"man"}),
+    "guy": frozenset({"man", "male"}),
     "gentleman": frozenset({"man", "guy"}),
     "kid": frozenset({"child", "boy", "girl", "toddler", "baby"}),
     "child": frozenset({"boy", "girl", "kid", "toddler", "baby"}),
@@ -114,8 +117,135 @@ colorful colored color bright
 pretty beautiful
 handmade homemade home-made
 furry fluffy
-several group bunch various many
+several bunch various many
 parked stopped
+bouquet bunch
+path trail walkway pathway
+outdoors outside outdoor
+indoors inside indoor interior
+holder rack roller
+jet jetliner airliner airplane plane
+game match
+clothes clothing outfit attire
+pottery clay ceramic
+youth youngster kid child teenager
+physician doctor
+gear equipment
+assorted various different diverse
+item thing object
+monochrome black-and-white
+donut doughnut
+stretch reach extend
+arrive approach pull enter
+compete play
+brightly colorful bright
+grown adult
+trousers pants
+car automobile auto
+vehicle traffic
+mobile cell
+watch wristwatch
+glasses eyeglasses spectacles
+sunlight sunny sun sunshine
+nighttime night dark
+close near nearby next beside
+lit bright light illuminate
+stack pile heap mound
+filled full
+group crowd bunch
+crowd crowded
+tall high
+tidy neat clean
+messy cluttered dirty untidy
+vacant empty
+building structure
+house home
+yard lawn garden
+field meadow pasture grassland
+pond lake
+river stream
+pizza pie
+carton box
+container box carton
+rug carpet mat
+drape curtain
+couch loveseat
+lamp light
+monitor screen display
+computer pc
+controller remote gamepad
+sink basin washbasin
+bookcase bookshelf
+bus coach
+cab taxi
+scooter moped
+truck lorry pickup
+ship boat vessel
+sailboat boat
+pavement concrete cement asphalt
+soil dirt earth
+bush shrub foliage
+plant foliage greenery
+hamburger burger
+fries chips
+infant baby newborn
+pup puppy
+cow cattle
+gull seagull
+grab grasp take hold
+lift raise
+chat talk converse speak
+nap sleep doze asleep
+dash run race
+float drift
+slide glide ski
+coast ride roll
+perch sit
+crouch squat
+bend lean
+prepare make cook
+slice cut chop
+consume eat
+sip drink
+peer look
+glance look
+examine inspect look check
+check look inspect
+fix repair mend
+display show
+exhibit show
+showcase show
+illustrate show depict
+construct build make
+erect build
+shut closed close
+connected attached joined
+snowboarding snowboard
+surfing surf
+biking bike
+wintry winter snowy snow
+rural country countryside
+urban city
+crosswalk crossing
+intersection corner crossroads
+elderly old senior aged
+aged old
+cute adorable
+wet damp
+rusty rusted
+broken damaged
+huge giant enormous massive large
+tiny small
+transparent clear see-through glass
+shine shiny
+glow light lit
+stuffed teddy
+ready prepared
+airfield airport runway
+motor motorized
+photographer camera photograph picture photo
+cook chef
+fisherman fish
 """
 
 
@@ -168,7 +298,6 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "enter": "into",
         "exit": "out",
         "leave": "out from",
-        "cross": "across",
         "approach": "toward towards",
         "follow": "behind",
         "pass": "by past",
@@ -187,7 +316,6 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "attach": "on to tie leash",
         "tie": "leash",
         "leash": "tie",
-        "line": "row rows side",
         "face": "toward look",
         "work": "use",
         "try": "to",
@@ -202,6 +330,45 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "hand": "hold",
         "horseback": "horse",
         "equestrian": "horse",
+        "station": "platform train",
+        "dessert": "cake pie donut doughnut cookie ice",
+        "dragonfly": "dragon",
+        "share": "group together around",
+        "arrange": "line row set",
+        "carry": "with luggage bag",
+        "seat": "sit",
+        "photographer": "camera photograph",
+        "chef": "cook kitchen",
+        "commuter": "train bus station",
+        "park": "sit vehicle",
+        "traffic": "car vehicle bus truck",
+        "athlete": "player tennis baseball soccer ski surf",
+        "fisherman": "fish",
+        "toothbrush": "brush",
+        "luggage": "suitcase bag",
+        "bag": "luggage baggage",
+        "midair": "air",
+        "air": "midair airborne",
+        "airborne": "air fly jump",
+        "aerial": "air",
+        "trick": "flip twist stunt",
+        "stunt": "trick flip",
+        "mountain": "mountainside",
+        "ocean": "wave sea",
+        "alcoholic": "beer wine drink",
+        "bedridden": "bed",
+        "edge": "near next by along",
+        "various": "different assorted several many",
+        "busy": "crowded many traffic",
+        "crowded": "crowd busy many",
+        "crowd": "busy many",
+        "clothes": "shirt pants dress jacket suit uniform",
+        "clothing": "shirt pants dress jacket suit uniform",
+        "computer": "laptop macbook",
+        "appliance": "refrigerator stove oven microwave fridge",
+        "furniture": "chair table sofa couch bed",
+        "produce": "fruit vegetable",
+        "dine": "eat",
         # What follows from a word.
         "male": "man boy men boys guy gentleman he his",
         "female": "woman girl women girls lady she her",
@@ -232,11 +399,29 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "alone": "lone",
         "lone": "alone",
         "wooden": "wood",
+        "wood": "wooden",
+        "woolen": "wool",
+        "golden": "gold",
+        "metallic": "metal",
+        "youth": "young",
+        "youngster": "young",
+        "row": "line lined",
+        "line": "row rows queue side",
+        "ingredient": "food item salad",
+        "passenger": "jetliner airliner",
+        "lie": "bed lay",
+        "game": "play wii match",
+        "racetrack": "race",
+        "run": "go travel",
+        "cross": "across",
         "inside": "interior indoor",
         "interior": "inside",
     }.items()
 }
 """Words, and words of the support that imply them."""
 
-COUNTED_PERSONS = frozenset({"people", "person", "player", "rider", "man", "woman", "child", "kid", "skier", "friend"})
-"""Nouns of which "a man and a woman" are two."""
+FREE_WORDS = frozenset("close closely together near nearby alongside bright brightly partially partly".split())
+"""Words of manner and distance that say next to nothing."""
+
+SAID_AS_PLURAL = frozenset("track stair wood ski headphone earbud water clothes rail wave cloud".split())
+"""Nouns of which one and several are said alike ("train track", "train tracks")."""

@@ -41,6 +41,8 @@ DETERMINERS = frozenset(
     """a an the this that these those some any each every no another his her its their my your our several many few
     both all two three four five six seven eight nine ten eleven twelve""".split()
 )
+PAIRED = frozenset("glasses eyeglasses sunglasses pants shorts jeans trousers scissors binoculars goggles".split())
+"""Plurals of which one is two: "a pair of glasses" is glasses."""
 _AFTER_NOUN = frozenset("is are was were has have and or while".split())
 _BEFORE_VERB = frozenset("is are was were be been being am to not while and who that has have had".split())
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|n't")
@@ -124,17 +126,7 @@ class Lexicon:
         """Whether `word` is the plural of a noun ("dogs", "men", "people")."""
         if word in ("people", "others", "ones"):
             return True
-        if word in (
-            "glasses",
-            "pants",
-            "shorts",
-            "jeans",
-            "sunglasses",
-            "trousers",
-            "scissors",
-            "binoculars",
-            "goggles",
-        ):
+        if word in PAIRED:
             # One pair of glasses is glasses: says nothing of how many.
             return False
         return self.singular(word) != word
@@ -207,9 +199,9 @@ class Lexicon:
         if VERB not in weight or NOUN not in weight or not word.endswith("s") or not place:
             return False
         subject = words[place - 1]
-        if not self._is(subject, NOUN) or self.is_plural(subject):
+        if NOUN not in self._weights(subject) or self.is_plural(subject):
             return False
-        if self.is_living(subject):
+        if self._is(subject, NOUN) and self.is_living(subject):
             return True
         # Nothing that begins with "a" is a plural.
         start = place - 1

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, FREE_VERBS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
-from .lexicon import ADJECTIVE, NOUN, VERB, lexicon, words_of
+from .implied import ALIKE, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
+from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
 
 NUMBERS = {
     **{"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
@@ -105,6 +105,7 @@ class Support:
         self.words = [word for caption in self.captions for word in caption] + facts
         known = self.known = lexicon()
         self.lower = {word.lower for word in self.words}
+        self.lower |= {part for low in self.lower for part in low.split("-")}
         self.lemmas = set().union(*(known.lemmas(low) for low in self.lower)) if self.lower else set()
         self.nouns = [word for word in self.words if word.part == NOUN]
         self.names_of_nouns = {noun.noun for noun in self.nouns}
@@ -120,6 +121,7 @@ class Support:
         self.kinds = known.hypernyms(self.senses) if kinds else self.senses
         self.numbers = {number for word in self.words if (number := number_of(word.lower))} | self._counted()
         self.colours = {colour for word in self.words if (colour := colour_of(word.lower))}
+        self.colours |= {SAME_COLOUR.get(low, low) for low in self.lower if low in COLOURS}
 
     def _in_a_row(self) -> list[str]:
         return [word.lower for word in self.words]
@@ -147,8 +149,10 @@ class Support:
         lemmas = known.lemmas(lower)
         if lemmas & self.lemmas or lower.replace("-", "") in self.joined:
             return True
+        if lower in FREE_WORDS:
+            return True
         parts = lower.split("-")
-        if len(parts) > 1 and all(known.lemmas(part) & self.lemmas or part in self.lower for part in parts[1:]):
+        if len(parts) > 1 and all(part in FUNCTION_WORDS or known.lemmas(part) & self.lemmas for part in parts[1:]):
             # "t-shirt" and "shirt".
             return True
         if word.part == VERB and (lemmas & FREE_VERBS or (of_a_thing and lemmas & POSTURES)):
@@ -169,13 +173,19 @@ class Support:
 
     def _holds_derived(self, word: Word, lemmas: set[str]) -> bool:
         """Whether the support has what `word` is derived from: "a man skiing" is a "skier", "fog" makes "foggy"."""
-        known = self.known
+        known, lower = self.known, word.lower
         for lemma in lemmas:
             for one in known.derived(lemma):
                 if one in self.lemmas:
                     return True
                 if any(known.senses(one, 1, part) & self.senses for part in (NOUN, VERB)):
                     return True
+        if known.is_living(lower) and any(stem in self.lemmas for stem in _stems_of_agent(word.noun)):
+            return True
+        stem = next((lower.removesuffix(end) for end in ("side", "top") if lower.endswith(end) and lower != end), None)
+        if stem is not None and stem in self.lemmas:
+            # "tabletop", "hillside".
+            return True
         if word.part == VERB and any(
             # Who is on a skateboard skateboards, who has a surfboard surfs.
             one.startswith(lemma) and one[len(lemma) :] in known.entries
@@ -185,6 +195,15 @@ class Support:
         ):
             return True
         return False
+
+
+def _stems_of_agent(noun: str) -> set[str]:
+    """What "skateboarder", "smoker" and "fisherman" may do."""
+    if noun.endswith(("man", "ist")):
+        return {noun[:-3], noun[:-3] + "e"}
+    if not noun.endswith("er") or len(noun) < 6:
+        return set()
+    return {noun[:-2], noun[:-1], noun[:-3]}
 
 
 def flatten(value: Any) -> list[str]:

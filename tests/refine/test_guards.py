@@ -9,8 +9,9 @@ import pytest
 
 from blip_refine import RefineRequest
 from blip_refine.errors import ConfigurationError, MissingExtraError, RefinerError
-from blip_refine.refine.facts import FactsGuard, PolarityGuard, analyse, spacy_pipeline_installed
+from blip_refine.refine.facts import FactsGuard, PolarityGuard
 from blip_refine.refine.guards import FormGuard, GroundingGuard, Guards, MatchingGuard, as_guards
+from blip_refine.refine.support import analyse, spacy_pipeline_installed
 
 GUARDS = Guards(facts=FactsGuard(tagger="lexicon"), polarity=PolarityGuard(tagger="lexicon"))
 
