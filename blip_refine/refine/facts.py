@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import RefineRequest
-from .implied import FREE_NOUNS, PERSONS, SAID_AS_PLURAL
+from .implied import FREE_NOUNS, SAID_AS_PLURAL
 from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
@@ -174,33 +174,41 @@ class PolarityGuard:
         known = lexicon()
         plural: dict[str, set[bool]] = {}
         for caption in support.captions:
-            for place, word in enumerate(caption):
-                after = caption[place + 1].part if place + 1 < len(caption) else None
-                # "laptop computers" are laptops: a noun before a noun has no number of its own.
-                if word.part == NOUN and after != NOUN:
-                    plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
+            for word in _heads(caption):
+                plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
         for caption in support.captions:
             # "two woman" is more than one, whatever its form.
             for nouns in _bindings(caption, vague=True).values():
                 for noun in nouns:
                     plural.setdefault(noun, set()).add(True)
-        persons = sum(word.noun in PERSONS for word in support.captions[0])
-        for word in words:
-            if word.part != NOUN or not known.is_plural(word.lower):
-                if word.part == NOUN and plural.get(word.noun) == {True} and _counted_as_one(words, word):
+        living = [word for word in support.captions[0] if word.part == NOUN and known.is_living(word.lower)]
+        alone = len(living) == 1 and not known.is_plural(living[0].lower) and not _says_several(support)
+        for word in _heads(words):
+            seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
+            if not known.is_plural(word.lower):
+                if seen == {True} and _counted_as_one(words, word):
                     return f"it makes one of several: {word.written!r}"
                 continue
-            seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
             if seen == {False}:
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
                 if max(singles) < 2:
                     return f"it makes several of one: {word.written!r}"
-            elif seen is None and word.lower == "people" and persons == 1 and not _any_plural(support, known):
+            elif seen is None and alone and known.is_living(word.lower):
                 return f"it makes several of one: {word.written!r}"
         said_many = next((word for word in words if word.lower in MANY), None)
         if said_many and said_many.lower not in support.lower and not _any_plural(support, known):
             return f"it makes several of one: {said_many.written!r}"
         return _moved_number(words, support)
+
+
+def _heads(words: Sequence[Word]) -> list[Word]:
+    """Nouns, but for those before another noun, which have no number of their own: "laptop computers" are laptops."""
+    after = [*(word.part for word in words[1:]), None]
+    return [word for word, following in zip(words, after, strict=True) if word.part == NOUN and following != NOUN]
+
+
+def _says_several(support: Support) -> bool:
+    return bool(support.lower & (MANY | {"other", "others", "another", "group", "each"}) or support.numbers - {"1"})
 
 
 def _any_plural(support: Support, known: Lexicon) -> bool:
@@ -215,8 +223,9 @@ def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:
     return bool(place) and words[place - 1].lower in {"a", "an", "one", "another", "this", "that"}
 
 
-def _bindings(words: Sequence[Word], vague: bool = False) -> dict[str, set[str]]:
-    """For each number but one, the nouns that it counts; with `vague` also what "several" or "a couple of" counts."""
+def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False) -> dict[str, set[str]]:
+    """For each number but one, the nouns that it counts; with `vague` also what "several" or "a couple of" counts; with
+    `loosely` all nouns up to the one that it counts: "two statues of cows" are "two cow statues"."""
     bound: dict[str, set[str]] = {}
     for place, word in enumerate(words):
         number = number_of(word.lower)
@@ -224,23 +233,23 @@ def _bindings(words: Sequence[Word], vague: bool = False) -> dict[str, set[str]]
             number = word.lower
         if number is None or number == "1" or (word.lower in ("couple", "pair", "both") and not vague):
             continue
-        noun = None
+        nouns: list[str] = []
         for after in words[place + 1 : place + 5]:
             if after.lower == "of":
                 continue
             if after.part is None or after.part == VERB:
                 break
             if after.part == NOUN and number_of(after.lower) is None:
-                noun = after.noun
-        if noun is not None:
-            bound.setdefault(number, set()).add(noun)
+                nouns.append(after.noun)
+        if nouns:
+            bound.setdefault(number, set()).update(nouns if loosely else nouns[-1:])
     return bound
 
 
 def _moved_number(words: Sequence[Word], support: Support) -> str | None:
     before: dict[str, set[str]] = {}
     for caption in support.captions:
-        for number, nouns in _bindings(caption).items():
+        for number, nouns in _bindings(caption, loosely=True).items():
             before.setdefault(number, set()).update(nouns)
     supported = {word.noun for word in support.nouns}
     for number, nouns in _bindings(words).items():

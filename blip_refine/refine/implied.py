@@ -20,7 +20,7 @@ FREE_VERBS = frozenset(
 """Verbs that tell no action of their own ("features", "takes", "is placed"): they need no support."""
 
 POSTURES = frozenset(
-    "sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split()
+    "park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split()
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
@@ -246,6 +246,62 @@ motor motorized
 photographer camera photograph picture photo
 cook chef
 fisherman fish
+herd flock group several
+collection group several assortment
+platter plate dish tray
+straw hay
+frisbee disk disc
+collect pick gather retrieve get
+yummy delicious tasty
+icing frosting frosted iced
+daytime daylight day
+nightfall night evening dusk
+sunrise dawn
+signal light stoplight
+blurry blurred
+facade front
+delicious tasty yummy
+lift raise pick
+highly richly heavily
+area region countryside
+gold golden gilt
+gilded gilt
+curtain drape
+spectate watch
+decorated ornate
+sunglasses shades
+sleeping asleep sleep
+motorboat boat
+pushchair stroller
+footpath path sidewalk
+doorway door entrance
+entrance door
+rooftop roof
+hilltop hill
+tabletop table
+bedside bed
+poolside pool
+railway railroad
+tram trolley streetcar
+soda pop cola
+veggie vegetable
+bike bicycle cycle
+biplane plane
+tarmac runway
+pillow cushion
+ballplayer player
+ballgame game baseball
+crouching crouch squat
+outfielder player
+contest game match competition
+competition game match contest race
+tournament match competition
+stroller carriage
+device gadget
+gadget device
+kitchenware utensil
+utensil cutlery
+silverware cutlery fork knife spoon utensil
 """
 
 
@@ -369,6 +425,13 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "furniture": "chair table sofa couch bed",
         "produce": "fruit vegetable",
         "dine": "eat",
+        "cat": "kitten",
+        "dog": "puppy",
+        "sheep": "lamb ewe ram",
+        "horse": "pony foal equestrian horseback",
+        "cow": "calf cattle",
+        "cheeseburger": "burger hamburger",
+        "stoplight": "traffic",
         # What follows from a word.
         "male": "man boy men boys guy gentleman he his",
         "female": "woman girl women girls lady she her",
@@ -423,5 +486,5 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
 FREE_WORDS = frozenset("close closely together near nearby alongside bright brightly partially partly".split())
 """Words of manner and distance that say next to nothing."""
 
-SAID_AS_PLURAL = frozenset("track stair wood ski headphone earbud water clothes rail wave cloud".split())
+SAID_AS_PLURAL = frozenset("sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud".split())
 """Nouns of which one and several are said alike ("train track", "train tracks")."""

@@ -149,11 +149,11 @@ class Support:
         lemmas = known.lemmas(lower)
         if lemmas & self.lemmas or lower.replace("-", "") in self.joined:
             return True
-        if lower in FREE_WORDS:
+        if lower in FREE_WORDS or (lower in MANY and word.part != NOUN):
             return True
         parts = lower.split("-")
-        if len(parts) > 1 and all(part in FUNCTION_WORDS or known.lemmas(part) & self.lemmas for part in parts[1:]):
-            # "t-shirt" and "shirt".
+        if len(parts) > 1 and all(self._holds_part(part) for part in parts if len(part) > 1):
+            # "t-shirt" and "shirt", "snow-covered" and "snow".
             return True
         if word.part == VERB and (lemmas & FREE_VERBS or (of_a_thing and lemmas & POSTURES)):
             return True
@@ -166,6 +166,12 @@ class Support:
         if any(known.senses(lower, 3, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
             return True
         return self._holds_derived(word, lemmas)
+
+    def _holds_part(self, part: str) -> bool:
+        lemmas = self.known.lemmas(part)
+        if part in FUNCTION_WORDS or lemmas & (FREE_VERBS | POSTURES | self.lemmas):
+            return True
+        return any(one in self.lemmas for lemma in lemmas for one in self.known.derived(lemma))
 
     @property
     def _all(self) -> set[str]:
