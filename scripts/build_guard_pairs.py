@@ -25,7 +25,8 @@ OBJECTS = [
     "bench bed desk table couch chair shelf".split(),
     "bowl plate cup vase tray basket box".split(),
     "banana pizza cake broccoli carrot rice sandwich chicken apple noodle bread".split(),
-    "skateboard surfboard kite frisbee racket bat umbrella laptop phone camera suitcase book fork clock hammer".split(),
+    "skateboard surfboard kite frisbee racket bat umbrella".split()
+    + "laptop phone camera suitcase book fork clock hammer".split(),
     "toilet sink bathtub stove refrigerator mirror cabinet lamp".split(),
 ]
 PERSONS = {"man": "woman", "woman": "man", "men": "women", "women": "men", "boy": "girl", "girl": "boy"}

@@ -4,8 +4,8 @@
 
 Kept: single words of all parts of speech with how often each occurs as noun, verb, adjective and adverb in WordNet's
 sense-tagged texts; the first senses of nouns, verbs and adjectives with what they are kinds of; words derived
-from each other; irregular forms. Left out: glosses, rare names of species and chemicals, other relations. The output is
-the same, byte for byte, for the same input.
+from each other; irregular forms. Left out: glosses, rare names of species and chemicals, other relations. The output
+is the same, byte for byte, for the same input.
 """
 
 from __future__ import annotations

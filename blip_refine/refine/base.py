@@ -104,6 +104,7 @@ class Refiner:
         self.retries = retries
 
     _likelihood: Scorer | None = None
+    _has_warned: bool = False
 
     def use_captioner(self, likelihood: Scorer) -> None:
         """Hand in the captioner that is at hand, for guards that look at the picture.
@@ -117,7 +118,10 @@ class Refiner:
 
     def _warn_of_unchecked_sight(self, requests: Sequence[RefineRequest]) -> None:
         seen = self.looks_at_image and any(request.image is not None for request in requests)
-        if seen and self.guards is not None and self.guards.lets_sight_pass(self._likelihood):
+        if self._has_warned or not seen or self.guards is None:
+            return
+        if self.guards.lets_sight_pass(self._likelihood):
+            self._has_warned = True
             logger.warning(
                 "%s sees each image, and no captioner is at hand to check what it says it sees: words that the draft "
                 "lacks are accepted unchecked. Give a captioner (--grounding), a matching model (--matching), or hold "

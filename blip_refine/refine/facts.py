@@ -224,8 +224,11 @@ def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:
 
 
 def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False) -> dict[str, set[str]]:
-    """For each number but one, the nouns that it counts; with `vague` also what "several" or "a couple of" counts; with
-    `loosely` all nouns up to the one that it counts: "two statues of cows" are "two cow statues"."""
+    """For each number but one, the nouns that it counts.
+
+    With `vague` also what "several" or "a couple of" counts; with `loosely` all nouns up to the one that it counts:
+    "two statues of cows" are "two cow statues".
+    """
     bound: dict[str, set[str]] = {}
     for place, word in enumerate(words):
         number = number_of(word.lower)

@@ -6,6 +6,8 @@ passes it, or that a young man is male.
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 FREE_NOUNS = {
     *("group", "front", "side", "top", "bottom", "middle", "center", "centre", "way", "kind", "type", "bit", "part"),
     *("variety", "number", "place", "color", "colour", "size", "shape", "inside", "background", "foreground"),
@@ -44,270 +46,10 @@ NEARLY_SAME: dict[str, frozenset[str]] = {
 }
 """Nouns that the nouns behind them support, and that WordNet does not put above them."""
 
-_ALIKE = """
-photo photograph picture image shot snapshot view close-up closeup
-street road roadway
-cupboard cabinet
-counter countertop
-racket racquet
-pier dock wharf
-slice piece
-reflection mirror
-sofa couch
-sidewalk pavement walkway
-luggage baggage suitcase
-bike bicycle
-plane airplane aircraft aeroplane
-phone telephone cellphone smartphone
-fridge refrigerator
-tub bathtub
-tv television
-snowboard snow-board
-enclosure pen
-woods forest
-earbuds headphones earphones
-stoplight traffic-light
-ocean sea
-shore seashore seaside coast beach
-rock stone boulder
-dish plate
-bathroom restroom washroom
-hill hillside
-mountain mountainside
-slope hill
-trash garbage
-purse handbag
-hat cap
-mom mother
-dad father
-tie necktie
-laptop notebook
-hydrant fire-hydrant
-soccer football
-look gaze stare watch glance peer
-watch observe view
-ride drive
-speak talk
-jump leap hop
-fly soar
-walk stroll
-run jog sprint
-throw toss pitch
-eat munch
-hold carry grip grasp clutch
-pet stroke
-hug embrace cuddle snuggle
-grin smile
-sit seat
-lie lay recline
-pose posture
-photograph picture photo
-cook prepare
-travel move drive go head
-pull tow drag haul
-hit strike
-graze eat
-feed eat
-gather group cluster
-big large
-small little tiny
-fast quick quickly speed
-old vintage antique
-colorful colored color bright
-pretty beautiful
-handmade homemade home-made
-furry fluffy
-several bunch various many
-parked stopped
-bouquet bunch
-path trail walkway pathway
-outdoors outside outdoor
-indoors inside indoor interior
-holder rack roller
-jet jetliner airliner airplane plane
-game match
-clothes clothing outfit attire
-pottery clay ceramic
-youth youngster kid child teenager
-physician doctor
-gear equipment
-assorted various different diverse
-item thing object
-monochrome black-and-white
-donut doughnut
-stretch reach extend
-arrive approach pull enter
-compete play
-brightly colorful bright
-grown adult
-trousers pants
-car automobile auto
-vehicle traffic
-mobile cell
-watch wristwatch
-glasses eyeglasses spectacles
-sunlight sunny sun sunshine
-nighttime night dark
-close near nearby next beside
-lit bright light illuminate
-stack pile heap mound
-filled full
-group crowd bunch
-crowd crowded
-tall high
-tidy neat clean
-messy cluttered dirty untidy
-vacant empty
-building structure
-house home
-yard lawn garden
-field meadow pasture grassland
-pond lake
-river stream
-pizza pie
-carton box
-container box carton
-rug carpet mat
-drape curtain
-couch loveseat
-lamp light
-monitor screen display
-computer pc
-controller remote gamepad
-sink basin washbasin
-bookcase bookshelf
-bus coach
-cab taxi
-scooter moped
-truck lorry pickup
-ship boat vessel
-sailboat boat
-pavement concrete cement asphalt
-soil dirt earth
-bush shrub foliage
-plant foliage greenery
-hamburger burger
-fries chips
-infant baby newborn
-pup puppy
-cow cattle
-gull seagull
-grab grasp take hold
-lift raise
-chat talk converse speak
-nap sleep doze asleep
-dash run race
-float drift
-slide glide ski
-coast ride roll
-perch sit
-crouch squat
-bend lean
-prepare make cook
-slice cut chop
-consume eat
-sip drink
-peer look
-glance look
-examine inspect look check
-check look inspect
-fix repair mend
-display show
-exhibit show
-showcase show
-illustrate show depict
-construct build make
-erect build
-shut closed close
-connected attached joined
-snowboarding snowboard
-surfing surf
-biking bike
-wintry winter snowy snow
-rural country countryside
-urban city
-crosswalk crossing
-intersection corner crossroads
-elderly old senior aged
-aged old
-cute adorable
-wet damp
-rusty rusted
-broken damaged
-huge giant enormous massive large
-tiny small
-transparent clear see-through glass
-shine shiny
-glow light lit
-stuffed teddy
-ready prepared
-airfield airport runway
-motor motorized
-photographer camera photograph picture photo
-cook chef
-fisherman fish
-herd flock group several
-collection group several assortment
-platter plate dish tray
-straw hay
-frisbee disk disc
-collect pick gather retrieve get
-yummy delicious tasty
-icing frosting frosted iced
-daytime daylight day
-nightfall night evening dusk
-sunrise dawn
-signal light stoplight
-blurry blurred
-facade front
-delicious tasty yummy
-lift raise pick
-highly richly heavily
-area region countryside
-gold golden gilt
-gilded gilt
-curtain drape
-spectate watch
-decorated ornate
-sunglasses shades
-sleeping asleep sleep
-motorboat boat
-pushchair stroller
-footpath path sidewalk
-doorway door entrance
-entrance door
-rooftop roof
-hilltop hill
-tabletop table
-bedside bed
-poolside pool
-railway railroad
-tram trolley streetcar
-soda pop cola
-veggie vegetable
-bike bicycle cycle
-biplane plane
-tarmac runway
-pillow cushion
-ballplayer player
-ballgame game baseball
-crouching crouch squat
-outfielder player
-contest game match competition
-competition game match contest race
-tournament match competition
-stroller carriage
-device gadget
-gadget device
-kitchenware utensil
-utensil cutlery
-silverware cutlery fork knife spoon utensil
-"""
-
 
 def _groups() -> dict[str, frozenset[str]]:
     alike: dict[str, set[str]] = {}
-    for line in _ALIKE.strip().splitlines():
+    for line in files(__package__).joinpath("alike.txt").read_text(encoding="utf-8").splitlines():
         words = line.split()
         for word in words:
             alike.setdefault(word, set()).update(words)
@@ -315,7 +57,7 @@ def _groups() -> dict[str, frozenset[str]]:
 
 
 ALIKE = _groups()
-"""Words that captions use for one another, though WordNet keeps them apart."""
+"""Words that captions use for one another, though WordNet keeps them apart: the lines of `alike.txt`."""
 
 IMPLIED_BY: dict[str, frozenset[str]] = {
     word: frozenset(sources.split())
@@ -339,7 +81,7 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "spectator": "watch crowd",
         "onlooker": "watch",
         "driver": "drive",
-        "passenger": "ride",
+        "passenger": "ride jetliner airliner",
         "owner": "their his her",
         "traveler": "luggage baggage suitcase",
         # What somebody does with something, or which way.
@@ -425,6 +167,9 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "furniture": "chair table sofa couch bed",
         "produce": "fruit vegetable",
         "dine": "eat",
+        "ride": "surf surfboard skateboard snowboard horseback rider cyclist motorcyclist bike",
+        "motorcycle": "motorcyclist biker",
+        "people": "motorcyclist snowboarder skateboarder biker",
         "cat": "kitten",
         "dog": "puppy",
         "sheep": "lamb ewe ram",
@@ -471,7 +216,6 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "row": "line lined",
         "line": "row rows queue side",
         "ingredient": "food item salad",
-        "passenger": "jetliner airliner",
         "lie": "bed lay",
         "game": "play wii match",
         "racetrack": "race",
@@ -486,5 +230,7 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
 FREE_WORDS = frozenset("close closely together near nearby alongside bright brightly partially partly".split())
 """Words of manner and distance that say next to nothing."""
 
-SAID_AS_PLURAL = frozenset("sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud".split())
+SAID_AS_PLURAL = frozenset(
+    "sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud".split()
+)
 """Nouns of which one and several are said alike ("train track", "train tracks")."""

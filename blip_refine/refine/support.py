@@ -115,8 +115,7 @@ class Support:
         for word in self.words:
             if word.part is not None:
                 for part in (NOUN, VERB, ADJECTIVE):
-                    # The commonest readings of what a word is here, fewer of what else it could be.
-                    self.senses |= known.senses(word.lower, 3 if part == word.part else 1, part)
+                    self.senses |= known.senses(word.lower, 5, part)
         self.with_kinds = kinds
         self.kinds = known.hypernyms(self.senses) if kinds else self.senses
         self.numbers = {number for word in self.words if (number := number_of(word.lower))} | self._counted()
@@ -163,7 +162,7 @@ class Support:
             return True
         if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
             return True
-        if any(known.senses(lower, 3, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
+        if any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
             return True
         return self._holds_derived(word, lemmas)
 
@@ -184,7 +183,7 @@ class Support:
             for one in known.derived(lemma):
                 if one in self.lemmas:
                     return True
-                if any(known.senses(one, 1, part) & self.senses for part in (NOUN, VERB)):
+                if any(known.senses(one, 3, part) & self.senses for part in (NOUN, VERB)):
                     return True
         if known.is_living(lower) and any(stem in self.lemmas for stem in _stems_of_agent(word.noun)):
             return True
