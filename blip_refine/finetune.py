@@ -27,6 +27,7 @@ from .records import Caption, CaptionRecord
 from .refine.base import Refiner, RefinerLike, as_refiner
 from .refine.captions import refine_captions
 from .refine.counts import count_outcomes, describe_counts
+from .refine.grounding import captioner_likelihood
 from .refine.safety import CircuitBreaker
 from .report.measure import measure
 from .report.report import write_findings
@@ -195,6 +196,7 @@ def finetune(
         narrator.note(summarise(systems["after"]))
         if fixer is not None:
             narrator.heading(f"Refining with {fixer.name}")
+            fixer.use_captioner(captioner_likelihood(trainer.model, processor))
             refined = refine_with_progress(drafts, fixer, narrator, records=scored.records)
             counts = count_outcomes(refined)
             narrator.note(f"  {describe_counts(counts.to_dict())}")

@@ -31,6 +31,7 @@ from .models.scoring import TextScore, score_texts, score_without_image
 from .prepared import PreparedImage, prepare_image
 from .records import Caption, CaptionRecord
 from .refine.base import RefinerLike
+from .refine.grounding import captioner_likelihood
 from .url_images import UrlLimits
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class CaptionPipeline(CaptionStream):
             url_limits=url_limits,
             refiner_timeout=refiner_timeout,
         )
+        if self.refiner is not None:
+            self.refiner.use_captioner(captioner_likelihood(model, processor))
         if candidates is None:
             candidates = 1 if self.refiner is None else self.refiner.needs_candidates
         self.decoding, self._wider = with_candidates(self.decoding, candidates)

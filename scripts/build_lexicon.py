@@ -3,8 +3,9 @@
     python scripts/build_lexicon.py /usr/share/wordnet        # Debian: apt-get install wordnet-base
 
 Kept: single words of all parts of speech with how often each occurs as noun, verb, adjective and adverb in WordNet's
-sense-tagged texts; the first senses of nouns with their hypernyms; irregular forms. Left out: glosses, rare names
-of species and chemicals, other relations. The output is the same, byte for byte, for the same input.
+sense-tagged texts; the first senses of nouns, verbs and adjectives with what they are kinds of; words derived
+from each other; irregular forms. Left out: glosses, rare names of species and chemicals, other relations. The output
+is the same, byte for byte, for the same input.
 """
 
 from __future__ import annotations
@@ -24,23 +25,52 @@ natural objects, persons, phenomena, shapes. Plants and substances are many, and
 WORD = re.compile(r"[a-z][a-z'-]*")
 
 
-def read_synsets(folder: Path) -> dict[int, tuple[int, bool, list[int]]]:
-    """Noun synsets: lexicographer file, whether it is a name (of one thing, or Latin), hypernyms."""
-    synsets = {}
-    for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
-        if line.startswith(" "):
-            continue
-        fields = line.split(" | ")[0].split()
-        n_words = int(fields[3], 16)
-        pointers = fields[4 + 2 * n_words :]
-        above, instance = [], False
-        for place in range(1, 1 + 4 * int(pointers[0]), 4):
-            if pointers[place] in ("@", "@i") and pointers[place + 2] == "n":
-                above.append(int(pointers[place + 1]))
-                instance |= pointers[place] == "@i"
-        instance |= all(word[0].isupper() for word in fields[4 : 4 + 2 * n_words : 2])
-        synsets[int(fields[0])] = (int(fields[1]), instance, above)
-    return synsets
+Synset = tuple[int, int]
+"""Part of speech (place in `PARTS`) and offset."""
+
+
+class Synsets:
+    """What WordNet's files say of nouns, verbs, adjectives and adverbs.
+
+    `kind`: lexicographer file; `is_name`: a name of one thing, or Latin; `above`: hypernyms, and for an adjective such
+    as "huge" the one that it clusters around ("large"); `derived`: pairs of words, one derived from the other ("surf"
+    and "surfer", "fog" and "foggy", "quickly" and "quick").
+    """
+
+    def __init__(self, folder: Path):
+        self.kind: dict[Synset, int] = {}
+        self.is_name: dict[Synset, bool] = {}
+        self.above: dict[Synset, list[Synset]] = {}
+        words: dict[Synset, list[str]] = {}
+        links: list[tuple[Synset, int, Synset, int]] = []
+        for number, part in enumerate(PARTS):
+            for line in (folder / f"data.{part}").read_text(encoding="latin-1").splitlines():
+                if line.startswith(" "):
+                    continue
+                fields = line.split(" | ")[0].split()
+                synset, satellite = (number, int(fields[0])), fields[2] == "s"
+                n_words = int(fields[3], 16)
+                written = fields[4 : 4 + 2 * n_words : 2]
+                words[synset] = [word.partition("(")[0].lower() for word in written]
+                pointers = fields[4 + 2 * n_words :]
+                above, instance = [], False
+                for place in range(1, 1 + 4 * int(pointers[0]), 4):
+                    symbol, offset, of, ends = pointers[place : place + 4]
+                    target = ("nvar".index(of.replace("s", "a")), int(offset))
+                    if symbol in ("@", "@i") or symbol == "&" and satellite:
+                        above.append(target)
+                        instance |= symbol == "@i"
+                    elif symbol in ("+", "\\"):
+                        links.append((synset, int(ends[:2], 16), target, int(ends[2:], 16)))
+                self.kind[synset] = int(fields[1])
+                self.is_name[synset] = instance or all(word[0].isupper() for word in written)
+                self.above[synset] = above
+        self.derived: dict[str, set[str]] = defaultdict(set)
+        for synset, source, target, end in links:
+            one, other = words[synset][source - 1], words[target][end - 1]
+            if one != other:
+                self.derived[one].add(other)
+                self.derived[other].add(one)
 
 
 def read_counts(folder: Path) -> dict[str, list[int]]:
@@ -60,35 +90,35 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=default)
     arguments = parser.parse_args()
 
-    synsets, counts = read_synsets(arguments.wordnet), read_counts(arguments.wordnet)
+    synsets, counts = Synsets(arguments.wordnet), read_counts(arguments.wordnet)
     parts: dict[str, set[int]] = defaultdict(set)
-    senses: dict[str, list[int]] = {}
+    senses: dict[str, list[list[Synset]]] = defaultdict(lambda: [[], [], [], []])
     for number, part in enumerate(PARTS):
         for line in (arguments.wordnet / f"index.{part}").read_text(encoding="latin-1").splitlines():
             fields = line.split()
             if line.startswith(" ") or not WORD.fullmatch(fields[0]):
                 continue
             parts[fields[0]].add(number)
-            if part == "noun":
-                senses[fields[0]] = [int(field) for field in fields[-int(fields[2]) :]]
+            if part != "adv":
+                senses[fields[0]][number] = [(number, int(field)) for field in fields[-int(fields[2]) :]][:SENSES]
 
     words, used = [], set()
     for word in sorted(parts):
-        kept = senses.get(word, [])[:SENSES]
+        kept = senses[word]
         tagged = sum(counts[word]) if word in counts else 0
-        visible = any(synsets[sense][0] in VISIBLE and not synsets[sense][1] for sense in kept)
+        visible = any(synsets.kind[sense] in VISIBLE and not synsets.is_name[sense] for sense in kept[0])
         # A word of one rare sense that no tagged text uses is a species, a chemical or a name: unknown words are
         # taken for nouns anyway.
         if not tagged and parts[word] == {0} and (not visible or len(word) > 14):
             continue
-        proper = bool(kept) and all(synsets[sense][1] for sense in kept)
+        proper = bool(kept[0]) and all(synsets.is_name[sense] for sense in kept[0])
         if proper and not tagged:
             continue
         words.append((word, parts[word], counts[word] if word in counts else [0] * 4, kept, proper))
-        used.update(kept)
+        used.update(sense for of_part in kept for sense in of_part)
     waiting = list(used)
     while waiting:
-        for above in synsets[waiting.pop()][2]:
+        for above in synsets.above[waiting.pop()]:
             if above not in used:
                 used.add(above)
                 waiting.append(above)
@@ -98,13 +128,14 @@ def main() -> None:
         "# From WordNet 3.0, Copyright 2006 by Princeton University; see lexicon.LICENSE. Made by build_lexicon.py."
     ]
     for synset in sorted(used):
-        lines.append("s\t" + " ".join(str(number_of[above]) for above in synsets[synset][2]))
+        lines.append("s\t" + " ".join(str(number_of[above]) for above in synsets.above[synset]))
     known = {word for word, *_ in words}
     for word, which, tagged, kept, proper in words:
         seen = " ".join(str(tagged[part]) if part in which else "-" for part in range(4))
-        lines.append(
-            f"w\t{word}\t{seen}\t{' '.join(str(number_of[sense]) for sense in kept)}" + ("\tp" if proper else "")
-        )
+        numbers = "|".join(" ".join(str(number_of[sense]) for sense in of_part) for of_part in kept[:3]).rstrip("|")
+        lines.append(f"w\t{word}\t{seen}\t{numbers}" + ("\tp" if proper else ""))
+        if derived := sorted(synsets.derived[word] & known - {word}):
+            lines.append(f"d\t{word}\t{' '.join(derived)}")
     for number, part in enumerate(PARTS):
         for line in (arguments.wordnet / f"{part}.exc").read_text(encoding="latin-1").splitlines():
             form, *bases = line.split()

@@ -11,6 +11,7 @@ from ..errors import BlipRefineError, ConfigurationError
 from ..records import Caption
 from ..refine.base import Refiner, find_refiner, kinds_of, load_refiner, option_names
 from ..refine.captions import refine_captions
+from ..refine.grounding import captioner_likelihood
 from ..refine.language import instructed
 from ..refine.options import share_options
 from ..refine.prompts import Style
@@ -198,4 +199,6 @@ class Captioners:
             captions = pipeline(batch)
         if refiner is None:
             return captions
+        # One refiner serves all models of the page.
+        refiner.use_captioner(captioner_likelihood(pipeline.model, pipeline.processor))
         return refine_captions(refiner, captions, images=batch)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..records import SceneObject
-from ..refine.facts import FREE_NOUNS, MANY, NEARLY_SAME, Word, analyse, colour_of, number_of
+from ..refine.implied import FREE_NOUNS, NEARLY_SAME
 from ..refine.lexicon import ADJECTIVE, DETERMINERS, NOUN, lexicon
+from ..refine.support import MANY, Word, analyse, colour_of, number_of
 
 PICTURE_NOUNS = frozenset(
     "image photo photograph picture drawing illustration scene view shot background foreground".split()

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from ..records import SceneObject
 from ..refine.cleanup import ADJECTIVES, CANNOT_END, SAID_TWICE
-from ..refine.facts import analyse
 from ..refine.lexicon import FUNCTION_WORDS, lexicon, words_of
+from ..refine.support import analyse
 from .elements import Element, elements, names_same, related, true_elements
 
 FAULTS = {

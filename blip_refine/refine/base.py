@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from ..records import RefinedCaption, RefineRequest
 
 if TYPE_CHECKING:
     from .cache import AnswerCache
-    from .guards import Guards
+    from .guards import Guards, Scorer
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "blip_refine.refiners"
 """The group of entry points under which an installed package registers refiners of its own."""
@@ -85,7 +88,8 @@ class Refiner:
     """What is written into each record; with its model, where there is one ("openai:gpt-4o-mini")."""
 
     looks_at_image: bool = False
-    """Whether the picture can change the answer. If not, it is no part of the cache key."""
+    """Whether it sees the picture. If so, the picture is part of the cache key, and what the refiner says is checked
+    against the picture and not against the words of the draft ([`Guards.check`])."""
 
     asks_again: bool = True
     """Whether a second answer can differ from the first. If not, a rejected answer is not asked for again."""
@@ -105,6 +109,32 @@ class Refiner:
         self.guards = None if guards is None else _as_guards(guards)
         self.cache = None if cache is None else _as_cache(cache)
         self.retries = retries
+
+    _likelihood: Scorer | None = None
+    _has_warned: bool = False
+
+    def use_captioner(self, likelihood: Scorer) -> None:
+        """Hand in the captioner that is at hand, for guards that look at the picture.
+
+        `CaptionPipeline` hands in its own.
+
+        Args:
+            likelihood (`Callable`): What [`grounding.captioner_likelihood`] makes of a captioner.
+        """
+        self._likelihood = likelihood
+
+    def _warn_of_unchecked_sight(self, requests: Sequence[RefineRequest]) -> None:
+        seen = self.looks_at_image and any(request.image is not None for request in requests)
+        if self._has_warned or not seen or self.guards is None:
+            return
+        if self.guards.lets_sight_pass(self._likelihood):
+            self._has_warned = True
+            logger.warning(
+                "%s sees each image, and no captioner is at hand to check what it says it sees: words that the draft "
+                "lacks are accepted unchecked. Give a captioner (--grounding), a matching model (--matching), or hold "
+                "it to the words of the draft (--guards form,facts,polarity).",
+                self.name,
+            )
 
     on_answer: Callable[[int], object] | None = None
     """Called with a number of requests as they are answered, for a progress bar."""
@@ -162,6 +192,7 @@ class Refiner:
             RefinerError: The refiner failed for all requests at once. `refine_safely` turns that into drafts, too.
         """
         asked = [as_request(request) for request in requests]
+        self._warn_of_unchecked_sight(asked)
         results: list[RefinedCaption | None] = [None] * len(asked)
         waiting: list[tuple[int, str | None]] = []
         for place, request in enumerate(asked):
@@ -220,7 +251,9 @@ class Refiner:
     def _problem(self, request: RefineRequest, proposal: Proposal) -> str | None:
         if proposal.text is None or not proposal.text.strip() or proposal.cut_off:
             return proposal.reason or "the answer is empty"
-        return None if self.guards is None else self.guards.check(request, proposal.text)
+        if self.guards is None:
+            return None
+        return self.guards.check(request, proposal.text, seen=self.looks_at_image, likelihood=self._likelihood)
 
     def _result(
         self, request: RefineRequest, proposal: Proposal, problem: str | None, attempts: int

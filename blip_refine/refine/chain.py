@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..records import RefinedCaption, RefineRequest
 from .base import Proposal, Refiner, as_request
+
+if TYPE_CHECKING:
+    from .guards import Scorer
 
 
 class Chain(Refiner):
@@ -37,6 +40,10 @@ class Chain(Refiner):
             self.refiners += refiner.refiners if isinstance(refiner, Chain) else [refiner]
         self.name = " > ".join(refiner.name for refiner in self.refiners)
         self.needs_candidates = max(refiner.needs_candidates for refiner in self.refiners)
+
+    def use_captioner(self, likelihood: Scorer) -> None:
+        for refiner in self.refiners:
+            refiner.use_captioner(likelihood)
 
     def check(self) -> None:
         for refiner in self.refiners:

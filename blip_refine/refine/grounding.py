@@ -28,7 +28,7 @@ def captioner_likelihood(model: str | os.PathLike | Any = "starter", processor: 
     Returns:
         `Callable[[RefineRequest, Sequence[str]], list[float]]`: At most 0 each, in nats a token.
     """
-    import torch
+    from ..models.scoring import score_texts
 
     if isinstance(model, (str, os.PathLike)):
         from ..models.captioner import load_captioner
@@ -36,25 +36,14 @@ def captioner_likelihood(model: str | os.PathLike | Any = "starter", processor: 
         model, processor = load_captioner(model)
     elif processor is None:
         raise ConfigurationError("A captioner that is loaded already needs its `processor`.")
-    model.eval()
-    start = model.config.text_config.bos_token_id
 
     def score(request: RefineRequest, captions: Sequence[str]) -> list[float]:
         if request.image is None:
             raise ConfigurationError(f"The request {request.image_id!r} has no image to judge its captions by.")
-        device = next(model.parameters()).device
         pixels = processor.image_processor(images=[load_image(request.image)], return_tensors="pt").pixel_values
         plain = [caption.strip().rstrip(".").lower() for caption in captions]
-        encoded = processor.tokenizer(plain, return_tensors="pt", padding=True).to(device)
-        ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        # The decoder was trained to start from its own token, not from the tokenizer's.
-        ids[:, 0] = start
-        with torch.inference_mode():
-            pixels = pixels.to(device, next(model.parameters()).dtype).expand(len(plain), -1, -1, -1)
-            logits = model(pixel_values=pixels, input_ids=ids, attention_mask=mask).logits
-        log_probs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, 1:, None]).squeeze(2)
-        kept = mask[:, 1:]
-        return ((log_probs * kept).sum(dim=1) / kept.sum(dim=1)).tolist()
+        device = next(model.parameters()).device
+        return [one.mean for one in score_texts(model, processor, pixels.to(device), [plain])[0]]
 
     return score
 

@@ -167,6 +167,8 @@ class Guards:
         polarity (`PolarityGuard`, *optional*): On by default.
         grounding (`GroundingGuard`, *optional*): Off by default: it needs a captioner.
         matching (`MatchingGuard`, *optional*): Off by default: it needs an image-text matching model.
+        holds_to_words (`bool`, defaults to `False`): Ask `facts` and `polarity` of a refiner that sees the picture,
+            too. Guards that are chosen by their names do.
     """
 
     form: FormGuard | None = field(default_factory=FormGuard)
@@ -174,16 +176,40 @@ class Guards:
     polarity: PolarityGuard | None = field(default_factory=PolarityGuard)
     grounding: GroundingGuard | None = None
     matching: MatchingGuard | None = None
+    holds_to_words: bool = False
 
-    def check(self, request: RefineRequest, text: str) -> str | None:
-        """Why `text` cannot stand, with the name of the guard ("facts: it adds ..."); `None` if it can."""
+    def check(
+        self, request: RefineRequest, text: str, *, seen: bool = False, likelihood: Scorer | None = None
+    ) -> str | None:
+        """Why `text` cannot stand, with the name of the guard ("facts: it adds ..."); `None` if it can.
+
+        Args:
+            request (`RefineRequest`): The draft.
+            text (`str`): What is to take its place.
+            seen (`bool`, defaults to `False`): Whoever wrote `text` saw the request's image, if it has one. What is
+                in the picture is support then, and the words of the draft are not what `text` is held to: `facts` and
+                `polarity` make room for `grounding` or `matching`.
+            likelihood (`Callable`, *optional*): The captioner at hand. Without `grounding` and `matching` it does what
+                `grounding` does, with a margin of `SEEN_MARGIN`.
+        """
+        seen = seen and request.image is not None
         for name in GUARD_NAMES:
             guard = getattr(self, name)
+            if seen and name in _WORDS and not self.holds_to_words:
+                continue
+            if seen and name == "grounding" and self.matching is None and guard is None and likelihood is not None:
+                guard = GroundingGuard(likelihood, margin=SEEN_MARGIN)
             if guard is not None:
                 problem = guard.check(request, text)
                 if problem is not None:
                     return f"{name}: {problem}"
         return None
+
+    def lets_sight_pass(self, likelihood: Scorer | None = None) -> bool:
+        """Whether nothing checks the facts of a refiner that sees the picture."""
+        looks = any(one is not None for one in (self.grounding, self.matching, likelihood))
+        holds = self.holds_to_words and any(getattr(self, name) is not None for name in _WORDS)
+        return not looks and not holds and (self.facts is not None or self.polarity is not None)
 
     @classmethod
     def only(cls, names: str | Sequence[str]) -> Guards:
@@ -200,7 +226,8 @@ class Guards:
             if name in ("grounding", "matching"):
                 raise ConfigurationError(f"The guard {name!r} needs a model: Guards({name}=...).")
         guards = cls()
-        return replace(guards, **{name: None for name in ("form", "facts", "polarity") if name not in wanted})
+        off = {name: None for name in ("form", "facts", "polarity") if name not in wanted}
+        return replace(guards, **off, holds_to_words=any(name in _WORDS for name in wanted))
 
     def in_language(self, language: str, max_words: int | None = None) -> Guards:
         """These guards for captions in another language than their drafts: facts can then only be checked by numbers
@@ -215,9 +242,16 @@ class Guards:
             form = replace(form, max_ratio=form.max_ratio * 1.5, min_ratio=form.min_ratio / 2)
         facts = self.facts
         if facts is not None:
-            facts = replace(facts, nouns=False, colours=False, adjectives=False, names=False, least_supported=0.0)
+            facts = replace(
+                facts, nouns=False, colours=False, adjectives=False, actions=False, names=False, least_supported=0.0
+            )
         return replace(self, form=form, facts=facts, polarity=None)
 
+
+_WORDS = ("facts", "polarity")
+SEEN_MARGIN = 1.0
+"""Nats a token by which a caption of a refiner that saw the picture may be less likely than the draft. Drafts are what
+the captioner finds likeliest: a true caption in other words is less likely, too."""
 
 GUARD_NAMES = ("form", "facts", "polarity", "grounding", "matching")
 

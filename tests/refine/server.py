@@ -1,7 +1,7 @@
 """A real HTTP server on loopback that speaks the OpenAI protocol, and misbehaves where a test asks it to.
 
-Its "model" repeats the draft of the prompt as a sentence. What it does with one call is decided by `behave`, a
-function of the call that returns the name of a behaviour.
+Its "model" repeats the draft of the prompt as a sentence, or says what `script` makes of the draft. What it does with
+one call is decided by `behave`, a function of the call that returns the name of a behaviour.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class FakeModel:
     """The state of a server."""
 
     behave: Callable[[Call], str] = lambda call: "answer"
+    script: Callable[[str], str] = lambda draft: sentence(draft)
     latency: float = 0.0
     echo_headers: bool = False
     thoughts: int = 600
@@ -137,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_answer(self, call: Call, text: str | None = None, **message) -> None:
         with self.model.lock:
             self.model.answered[call.key] += 1
-        text = sentence(call.draft) if text is None else text
+        text = self.model.script(call.draft) if text is None else text
         value = completion(text, call.body, **message)
         if call.body.get("stream"):
             return self._stream(value["choices"][0]["message"]["content"], call.body)
@@ -164,11 +165,11 @@ class Handler(BaseHTTPRequestHandler):
         self.do_answer(call)
 
     def do_truncated(self, call: Call) -> None:
-        text = json.dumps(completion(sentence(call.draft), call.body))
+        text = json.dumps(completion(self.model.script(call.draft), call.body))
         self._text(200, text[: len(text) // 2], "application/json")
 
     def do_cut_off(self, call: Call) -> None:
-        value = completion(sentence(call.draft)[:8], call.body)
+        value = completion(self.model.script(call.draft)[:8], call.body)
         value["choices"][0]["finish_reason"] = "length"
         self._json(200, value)
 
@@ -226,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         self._json(200, {"id": 1, "choices": "none", "usage": "many"})
 
     def do_wild_usage(self, call: Call) -> None:
-        value = completion(sentence(call.draft), call.body)
+        value = completion(self.model.script(call.draft), call.body)
         value["usage"] = {"prompt_tokens": -5, "completion_tokens": "many"}
         self._json(200, value)
 

@@ -9,8 +9,9 @@ import pytest
 
 from blip_refine import RefineRequest
 from blip_refine.errors import ConfigurationError, MissingExtraError, RefinerError
-from blip_refine.refine.facts import FactsGuard, PolarityGuard, analyse, spacy_pipeline_installed
+from blip_refine.refine.facts import FactsGuard, PolarityGuard
 from blip_refine.refine.guards import FormGuard, GroundingGuard, Guards, MatchingGuard, as_guards
+from blip_refine.refine.support import analyse, spacy_pipeline_installed
 
 GUARDS = Guards(facts=FactsGuard(tagger="lexicon"), polarity=PolarityGuard(tagger="lexicon"))
 
@@ -44,7 +45,7 @@ WRONG = [
     ("a man walks", "A man named John walks.", "facts", "the name 'John'"),
     ("a man in a city", "A man in Paris.", "facts", "'Paris'"),
     ("a tower", "The Eiffel tower.", "facts", "'Eiffel'"),
-    ("two cats", "HACKED", "facts", "little in common"),
+    ("two cats", "HACKED", "facts", "'HACKED'"),
     ("a man walks", "A quokka walks.", "facts", "'quokka'"),
     ("a man with a hat", "A man without a hat.", "polarity", "adds the negation 'without'"),
     ("a man without a hat", "A man with a hat.", "polarity", "loses the negation 'without'"),
