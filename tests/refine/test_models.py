@@ -261,3 +261,13 @@ def test_smollm2_from_gguf_corrects_and_its_inventions_do_not_pass(smollm2):
         assert guards.check(RefineRequest(one.draft), one.text) is None
         assert one.accepted or (one.text == one.draft and one.reason)
     assert any(one.accepted and one.text != one.draft for one in results)
+
+
+@pytest.mark.parametrize("kind", ["blip-2 t5", "instructblip opt"])
+def test_the_likelihood_of_other_families(kind):
+    from ..models.family_models import make_family
+
+    score = captioner_likelihood(*make_family(kind))
+    values = score(RefineRequest("", image=Image.new("RGB", (32, 32), "red")), ["a dog", "a red boat", "a dog."])
+    assert len(values) == 3 and all(value < 0 for value in values) and values[0] == pytest.approx(values[2], abs=1e-5)
+    assert values[0] != values[1]
