@@ -196,7 +196,7 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         # Before values are spelled out below: what was asked for, and is not a default.
-        self._asked_for = tuple(one.name for one in fields(self) if getattr(self, one.name) != _default_of(one))
+        self._asked_for = tuple(one.name for one in fields(self) if _is_given(one, getattr(self, one.name)))
         if self.remove_unused_columns:
             raise ConfigurationError(
                 "remove_unused_columns=True would take the pictures out of the items before they are collated. "
@@ -386,8 +386,11 @@ class CaptionTrainingArguments(Seq2SeqTrainingArguments):
         )
 
 
-def _default_of(one: Field) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def _is_given(one: Field, value: Any) -> bool:
+    """Whether a value is not the default of its field. A parser of flags spells saying nothing in several ways."""
+    default = one.default if one.default_factory is MISSING else one.default_factory()
+    nothing: tuple[Any, ...] = (None, False, "", "no", [])
+    return value != default and not (value in nothing and default in nothing)
 
 
 def _fastest_precision(use_cpu: bool) -> tuple[str, str]:

@@ -179,6 +179,7 @@ def test_a_run_by_flags_and_file(capsys, tmp_path):
     assert re.search(r"before.* after .* on 2 held-out images\.", out)  # did it help?
     assert err.index("Plan") < err.index("fingerprint") < err.index("Before training") < err.index("After training")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert not {"debug", "include_num_input_tokens_seen", "disable_tqdm"} & set(facts["hyperparameters"]), "asked for"
     assert facts["seconds"] > 0 and facts["hyperparameters"]["steps"] == 1 and facts["decoding"]["num_beams"] == 1
     assert facts["hyperparameters"]["precision"] in ("bf16", "fp32")
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
