@@ -13,6 +13,8 @@ from blip_refine.errors import BlipRefineError, ConfigurationError, ImageDecodeE
 from blip_refine.records import Caption
 from blip_refine.refine.prompts import Style
 
+from ..refine.server import serving
+
 
 @pytest.fixture(scope="module")
 def desk() -> Captioners:
@@ -157,5 +159,6 @@ def test_the_page_shows_the_instruction_where_a_language_model_refines():
         [field] = [one for one in page.blocks.values() if getattr(one, "elem_id", None) == "instruction"]
         return field.visible
 
-    language = Captioners(["starter"], ["openai:m"], refiner_options={"base_url": "http://127.0.0.1:9/v1"})
-    assert shown(language) is True and shown(Captioners(["starter"], ["rules"])) is False
+    with serving() as model:
+        assert shown(Captioners(["starter"], ["openai:m"], refiner_options={"base_url": model.url})) is True
+    assert shown(Captioners(["starter"], ["rules"])) is False
