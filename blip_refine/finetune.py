@@ -13,7 +13,7 @@ from .data.dataset import BlipCaptionDataset
 from .data.fingerprint import fingerprint_records
 from .data.leakage import ensure_no_overlap
 from .errors import ConfigurationError, RefinerUnansweredError
-from .evaluation.caption_set import OF_A_REFINER, ONE_CAPTION, reference_loss
+from .evaluation.caption_set import OF_A_REFINER, OF_TRAINING, reference_loss
 from .evaluation.systems import CaptionedImage, Evaluation, evaluate_predictions, write_systems
 from .hub.card import write_model_card
 from .metrics.families import check_spice_images, metric_names
@@ -326,7 +326,7 @@ def score(
         for record, scored in zip(dataset.records, map(for_scoring, captions), strict=True)
         if scored.error is None
     ]
-    reason = OF_A_REFINER if any(caption.outcome is not None for caption in captions) else ONE_CAPTION
+    reason = OF_A_REFINER if any(caption.outcome is not None for caption in captions) else OF_TRAINING
     return evaluate_predictions(
         images,
         metrics=metrics,

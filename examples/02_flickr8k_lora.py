@@ -83,6 +83,9 @@ def main() -> None:
         print(f"{metric:10}{single.corpus[metric]:>15.4f}{value:>16.4f}")
     for metric, reason in multi.unavailable.items():
         print(f"{metric} was not computed: {reason}")
+    print(f"Adapter: {options.output}")
+    if options.smoke:
+        print("A few steps on drawings say nothing of the method: this showed that it runs.")
 
 
 if __name__ == "__main__":

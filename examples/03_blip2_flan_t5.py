@@ -3,7 +3,7 @@
     python examples/03_blip2_flan_t5.py --smoke                                # offline, a minute: shows that it runs
     python examples/03_blip2_flan_t5.py --dataset flickr8k --data-dir flickr8k/ --output blip2        # for real
 
-Flan-T5-XL has 3.9 billion parameters: in 8 bit they take 4 GB of GPU memory, and the frozen vision encoder another 1.
+The model has 3.9 billion parameters, of which 2.8 are Flan-T5-XL: in 8 bit they take about 4 GB of GPU memory.
 Scores do not show what a captioner makes up. Afterwards a person marks that:
     blip-refine rate blip2 --review 50
 """
@@ -41,7 +41,7 @@ def main() -> None:
     real = {"num_train_epochs": 3, "learning_rate": 1e-4, "gradient_accumulation_steps": 4, "weight_decay": 0.05}
     run = finetune(
         model,
-        # The vision encoder and the Q-Former stay as they are; the adapter is in the language model's attention.
+        # The vision encoder stays as it is; the adapter is in the attention of the Q-Former and of the language model.
         CaptionTrainingArguments(options.output, **(SMOKE if options.smoke else real)),
         train,
         validation,

@@ -81,6 +81,8 @@ def main() -> None:
     for metric, reason in held_out.unavailable.items():
         print(f"{metric} was not computed: {reason}")
     print(f"Scores: {Path(options.output) / 'coco_metrics.json'}")
+    if options.smoke:
+        print("A few steps on drawings say nothing of the recipe: this showed that it runs.")
 
 
 if __name__ == "__main__":

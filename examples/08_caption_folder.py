@@ -38,7 +38,7 @@ def main() -> None:
             captions.append(caption)
     print("\nTo be looked at first:")
     for caption in review_queue(captions)[:3]:
-        print(f"  {Path(caption.image_id).name} ({caption.confidence:.2f}): {caption.draft}")
+        print(f"  {Path(caption.image_id).name} ({caption.confidence:.2f}): {caption.text}")
 
 
 if __name__ == "__main__":

@@ -132,10 +132,10 @@ def ablate(
     options = refiner_options({**given, "guards": None})
     fixed = {name: given[name] for name in FLAGS if name != "seed" and given[name] is not None}
     from ..captioners.spec import is_other, is_served
-    from ..errors import RefinerUnansweredError
+    from ..errors import ConfigurationError, RefinerUnansweredError
     from ..evaluation.ablate import make_grid, run_ablation
     from ..evaluation.ablated import AblatedCaptioner, refuse_decoding
-    from ..evaluation.ablation_cells import SERVER_DECODING
+    from ..evaluation.ablation_cells import SERVER_DECODING, unused_choices
     from ..refine.base import kinds_of
     from ..report.report import write_report
     from .data_options import source_options
@@ -148,6 +148,10 @@ def ablate(
     refuse_decoding(model, [*(["decoding"] if decoding else []), *fixed])
     ways = {} if is_served(model) else _ways_of_decoding(model, decoding or ["accurate"], fixed, prompt, seed)
     refiners = list(dict.fromkeys(["none", *(refiner or [])]))
+    unused = unused_choices(refiners, refiner_prompt or (), guards or ())
+    if unused:
+        flag, kinds = ("--refiner-prompt", "instruct or openai") if unused == "prompts" else ("--guards", "bart, instruct or openai")
+        raise ConfigurationError(f"{flag} acts on no refiner of this grid: add --refiner {kinds}, or leave it out.")
     cells = make_grid(list(ways) or [SERVER_DECODING], refiners, refiner_prompt or (), guards or ())
     asked = options
     if is_served(model) and not any("openai" in kinds_of(one) for one in refiners):

@@ -25,11 +25,12 @@ def convert(
     A retrieval checkpoint becomes an image-text matching model for --matching. No code of the file is run. Of a
     captioner, our decoder and the stock model are compared before anything is saved.
     """
-    from ..models.captioner import count_parameters
-    from ..models.original_checkpoint import convert_original
     from .libraries import quieten_libraries
 
-    quieten_libraries()
+    quieten_libraries()  # Before transformers' BLIP is imported, which warns then.
+    from ..models.captioner import count_parameters
+    from ..models.original_checkpoint import convert_original
+
     model = convert_original(checkpoint, folder, tokenizer=tokenizer, image_size=image_size)
     total, size = count_parameters(model)[0], model.config.vision_config.image_size
     name = type(model).__name__

@@ -110,12 +110,14 @@ def evaluate(
     from ..evaluation.caption_set import reference_loss
     from ..evaluation.systems import CaptionedImage, evaluate_predictions, write_systems
     from ..metrics.submission import write_submission
+    from ..models.other_names import refuse_other_captioner
     from ..pipeline import CaptionPipeline
     from ..training.arguments import recipe_decoding
     from .data_options import source_options, tell_split
     from .libraries import quieten_libraries
     from .scores_table import print_scores
 
+    refuse_other_captioner(model)
     names = split_metrics(metrics, spice_images)
     quieten_libraries()
 

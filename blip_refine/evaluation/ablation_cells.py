@@ -81,6 +81,15 @@ def has_prompt(refiner: str) -> bool:
     return any(kind in ("instruct", "openai") for kind in kinds_of(refiner))
 
 
+def unused_choices(refiners: Sequence[str], prompts: Sequence[str], guards: Sequence[str]) -> str | None:
+    """What of a grid can act on none of its refiners: "prompts", "guards" or `None`."""
+    if prompts and not any(has_prompt(one) for one in refiners):
+        return "prompts"
+    if guards and not any(asks_model(one) for one in refiners):
+        return "guards"
+    return None
+
+
 @dataclass(frozen=True)
 class MadeCell:
     """The captions of a cell; seconds, tokens and cost an image; the share of drafts that were changed; and what

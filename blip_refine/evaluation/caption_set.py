@@ -20,6 +20,10 @@ WITHIN_IMAGE = ("self_bleu", "mBLEU_1", "mBLEU_2", "mBLEU_3", "mBLEU_4", "div_1"
 """Measures that need several captions of each image."""
 
 ONE_CAPTION = "there is one caption per image; decode several (--decoding candidates, or --num-return-sequences 5)"
+OF_TRAINING = (
+    "training scores one caption per image; evaluate and compare decode several (--decoding candidates, or "
+    "--num-return-sequences 5)"
+)
 OF_A_REFINER = "a refiner gives one caption per image"
 NO_TRAINING_CAPTIONS = "the captions of the training set are not at hand"
 

@@ -126,7 +126,7 @@ def with_sampling(changes: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: value for name, value in changes.items() if value is not None}
     if any(name in given for name in SAMPLING) and "do_sample" not in given:
-        return {"num_beams": 1, **given, "do_sample": True}
+        return {**given, "num_beams": given.get("num_beams", 1), "do_sample": True}
     return given
 
 

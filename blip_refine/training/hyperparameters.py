@@ -19,6 +19,9 @@ UNREPORTED = (
     *("developed_by", "region", "cloud_provider"),
 )
 
+# Values of these that mean nothing was asked for: the parser of the command line changes their defaults.
+UNSET = {"debug": [], "include_num_input_tokens_seen": "no"}
+
 
 def training_facts(trainer: CaptionTrainer, seconds: float | None = None) -> RunFacts:
     """What is known of a run when its training has ended.
@@ -132,8 +135,8 @@ def changed_arguments(args: CaptionTrainingArguments) -> dict[str, Any]:
     """The training arguments that were given another value than their default, without paths and secrets."""
     changed = {}
     for name in args.asked_for:
-        if name not in UNREPORTED:
-            value = getattr(args, name)
+        value = getattr(args, name)
+        if name not in UNREPORTED and (name not in UNSET or value != UNSET[name]):
             changed[name] = value if isinstance(value, (bool, int, float, str, list)) else str(value)
     # "auto" is another precision on another machine.
     return {**changed, "precision": args.chosen_precision}

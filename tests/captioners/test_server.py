@@ -6,6 +6,7 @@ import pytest
 
 from blip_refine.captioners.spec import load_captioner_stream
 from blip_refine.errors import CaptionerUnansweredError, ConfigurationError
+from blip_refine.models.saved_defaults import with_sampling
 
 from ..refine.server import FakeModel
 from .vision_server import picture_in, prompt_in, seeing
@@ -146,3 +147,8 @@ def test_options_without_effect_are_refused(options, message):
         with pytest.raises(ConfigurationError, match=message):
             captioner(model, **options)
     assert not model.calls
+
+
+def test_a_flag_that_a_server_does_not_take_is_named_as_it_was_given():
+    with pytest.raises(ConfigurationError, match="^--top-p has no effect with the captioner openai:m: its server"):
+        load_captioner_stream("openai:m@http://127.0.0.1:9/v1", changes=with_sampling({"top_p": 0.9}))

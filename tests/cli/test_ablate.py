@@ -140,3 +140,18 @@ def test_a_grid_of_options(tmp_path, capsys):
     # Kept drafts are those of these flags.
     code, _, error = command(capsys, *arguments, "--min-new-tokens", 3)
     assert code == 2 and "name another folder" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--refiner", "rules", "--refiner-prompt", "refine"], "--refiner-prompt acts on no refiner of this grid"),
+        (["--guards", "form"], "--guards acts on no refiner of this grid"),
+        (["--refiner", "consensus", "--guards", "none"], "--guards acts on no refiner of this grid"),
+    ],
+)
+def test_a_choice_that_acts_on_no_refiner_is_refused(tmp_path, capsys, arguments, said):
+    asked = ("starter", "--dataset", "scenes:everyday", "--images", 2, "--output", tmp_path / "out", *arguments)
+    code, out, error = command(capsys, *asked)
+    assert code == 2 and said in " ".join(error.split()) and "ways of captioning" not in out + error
+    assert not (tmp_path / "out").exists()

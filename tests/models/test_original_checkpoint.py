@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,19 @@ def test_a_pickle_that_holds_code_is_refused(tmp_path, tokenizer):
     with pytest.raises(ModelError, match="holds more than tensors"):
         convert_original(tmp_path / "model.pth", tmp_path / "out", tokenizer=str(tokenizer))
     assert not Path("ran.txt").exists()
+
+
+def test_the_command_prints_its_own_sentence_alone(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"no checkpoint")
+    run = subprocess.run(
+        [sys.executable, "-m", "blip_refine", "convert", str(tmp_path / "model.pth"), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "500"},
+    )
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("Error: ") and len(run.stderr.strip().splitlines()) == 1
 
 
 def test_the_command(tmp_path, tokenizer, capsys):

@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 
+from blip_refine.cli.arguments_from import parse_training_arguments
 from blip_refine.evaluation.run_facts import describe_hardware
 from blip_refine.hub.card import render_model_card
 from blip_refine.models.captioner import load_captioner
-from blip_refine.training.hyperparameters import used_hyperparameters
+from blip_refine.training.hyperparameters import changed_arguments, used_hyperparameters
 from blip_refine.training.trainer import CaptionTrainer
 
 from .test_trainer import arguments, scenes
@@ -104,6 +105,14 @@ def test_every_hyperparameter_is_told_defaults_included(tmp_path):
     ):
         assert said in card, said
     assert str(tmp_path) not in card and "More Information Needed" not in card
+
+
+def test_the_command_line_reports_what_was_asked_for_alone(tmp_path):
+    flags = ["--output-dir", str(tmp_path), "--learning-rate", "1e-4", "--use-cpu"]
+    args, _ = parse_training_arguments(flags, None, {})
+    assert set(changed_arguments(args)) == {"learning_rate", "use_cpu", "precision"}
+    args, _ = parse_training_arguments([*flags, "--include-num-input-tokens-seen", "true"], None, {})
+    assert changed_arguments(args)["include_num_input_tokens_seen"] == "all"
 
 
 def test_defaults_are_told_too(tiny_captioner, tmp_path):
