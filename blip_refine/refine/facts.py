@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import RefineRequest
-from .implied import FREE_NOUNS, SAID_AS_PLURAL
+from .implied import COLLECTIVES, DEGREES, FREE_NOUNS, NEGATIVE, SAID_AS_PLURAL
 from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
@@ -101,6 +101,9 @@ class FactsGuard:
             return not self.nouns or word.noun in FREE_NOUNS
         if word.part == VERB:
             return not self.actions
+        after = words[place + 1] if place + 1 < len(words) else None
+        if word.lower in DEGREES and after is not None and after.noun in FREE_NOUNS:
+            return True
         return not self.adjectives or (word.part == ADVERB and not word.lower.endswith("ly"))
 
     @staticmethod
@@ -162,11 +165,16 @@ class PolarityGuard:
     @staticmethod
     def _negation(words: Sequence[Word], support: Support) -> str | None:
         said = [word.lower for word in words if word.lower in NEGATIONS]
-        drafts = [[word.lower for word in caption if word.lower in NEGATIONS] for caption in support.captions]
-        if said and not any(drafts):
+        if said and not any(_denies(word) for caption in support.captions for word in caption):
             return f"it adds the negation {said[0]!r}"
-        if not said and drafts[0]:
-            return f"it loses the negation {drafts[0][0]!r}"
+        draft = support.captions[0]
+        lost = next((place for place, word in enumerate(draft) if word.lower in NEGATIONS), None)
+        if lost is None or any(_denies(word) for word in words):
+            return None
+        # What was denied may be left out; it may not be said.
+        denied = [word for word in draft[lost + 1 :] if word.part is not None][:3]
+        if any(word.noun == one.noun or word.lower == one.lower for word in words for one in denied):
+            return f"it loses the negation {draft[lost].lower!r}"
         return None
 
     @staticmethod
@@ -181,17 +189,19 @@ class PolarityGuard:
             for nouns in _bindings(caption, vague=True).values():
                 for noun in nouns:
                     plural.setdefault(noun, set()).add(True)
+            for noun in _of_collectives(caption):
+                plural.setdefault(noun, set()).add(True)
         living = [word for word in support.captions[0] if word.part == NOUN and known.is_living(word.lower)]
         alone = len(living) == 1 and not known.is_plural(living[0].lower) and not _says_several(support)
         for word in _heads(words):
             seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
             if not known.is_plural(word.lower):
-                if seen == {True} and _counted_as_one(words, word):
+                if seen == {True} and _counted_as_one(words, word) and not _of_several(words):
                     return f"it makes one of several: {word.written!r}"
                 continue
             if seen == {False}:
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
-                if max(singles) < 2:
+                if max(singles) < 2 and "another" not in support.lower:
                     return f"it makes several of one: {word.written!r}"
             elif seen is None and alone and known.is_living(word.lower):
                 return f"it makes several of one: {word.written!r}"
@@ -212,7 +222,34 @@ def _says_several(support: Support) -> bool:
 
 
 def _any_plural(support: Support, known: Lexicon) -> bool:
-    return any(known.is_plural(word.lower) for word in support.nouns) or bool(support.lower & MANY)
+    if support.lower & (MANY | {"others", "they", "them", "their"}):
+        return True
+    return any(known.is_plural(word.lower) for word in support.nouns)
+
+
+def _of_several(words: Sequence[Word]) -> bool:
+    """Whether each of several is told of: "a man stands while another sits"."""
+    return any(word.lower in ("another", "other", "others", "each") for word in words)
+
+
+def _denies(word: Word) -> bool:
+    lemmas = lexicon().lemmas(word.lower)
+    return word.lower in NEGATIONS or bool(lemmas & NEGATIVE) or word.lower.endswith(("-free", "less"))
+
+
+def _of_collectives(words: Sequence[Word]) -> set[str]:
+    """The nouns behind "a herd of" and the like."""
+    found = set()
+    for place, word in enumerate(words[:-1]):
+        if word.noun in COLLECTIVES and words[place + 1].lower == "of":
+            behind = []
+            for after in words[place + 2 : place + 6]:
+                if after.part is None or after.part == VERB:
+                    break
+                if after.part == NOUN:
+                    behind.append(after.noun)
+            found.update(behind[-1:])
+    return found
 
 
 def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:

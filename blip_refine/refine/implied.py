@@ -11,18 +11,31 @@ from importlib.resources import files
 FREE_NOUNS = {
     *("group", "front", "side", "top", "bottom", "middle", "center", "centre", "way", "kind", "type", "bit", "part"),
     *("variety", "number", "place", "color", "colour", "size", "shape", "inside", "background", "foreground"),
+    # Where, and how near.
+    *("scene", "view", "area", "setting", "landscape", "surroundings", "environment", "location", "position", "spot"),
+    *("space", "section", "region", "site", "direction", "distance", "proximity", "vicinity", "presence", "end", "edge"),
+    # How, and how much.
+    *("manner", "style", "form", "design", "pattern", "height", "length", "width", "speed", "pace", "degree", "amount"),
+    *("quantity", "range", "series", "set", "assortment", "array", "selection", "collection", "display", "arrangement"),
+    # What is done, or is there.
+    *("act", "action", "activity", "process", "motion", "movement", "moment", "time", "session"),
+    *("appearance", "image", "element", "detail", "feature", "piece", "item", "object", "thing"),
 }
-"""Nouns that name no thing ("a group of", "in front of"): they need no support."""
+"""Nouns that name no thing of their own ("a group of", "in close proximity"): they need no support."""
 
 FREE_VERBS = frozenset(
     """be have do get make take go come show feature include contain see seem appear use begin start let keep stay
     remain locate situate position place set put happen involve consist perform equip present call name give
-    depict store own describe capture view""".split()
+    depict store own describe capture view
+    engage participate partake enjoy execute conduct display exhibit portray illustrate boast bear possess
+    manage proceed continue occur comprise constitute represent""".split()
 )
 """Verbs that tell no action of their own ("features", "takes", "is placed"): they need no support."""
 
 POSTURES = frozenset(
-    "park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split()
+    """park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve
+    adorn arrange accompany stack pile heap drape enclose encircle border flank furnish occupy plant stick set lay
+    mount scatter spread crowd pack await support house extend tower protrude adjoin prop""".split()
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
@@ -31,8 +44,32 @@ PERSONS = frozenset(
     family team student skier surfer rider cyclist""".split()
 )
 
+YOUNG: dict[str, frozenset[str]] = {
+    "calf": frozenset("cow cattle elephant giraffe bison buffalo".split()),
+    "lamb": frozenset({"sheep", "ewe", "ram"}),
+    "foal": frozenset({"horse", "mare", "zebra"}),
+    "cub": frozenset({"bear", "lion", "tiger", "panda"}),
+    "kitten": frozenset({"cat"}),
+    "puppy": frozenset({"dog"}),
+    "chick": frozenset({"bird", "chicken", "hen"}),
+    "duckling": frozenset({"duck"}),
+    "kid": frozenset({"goat"}),
+}
+YOUNG["mother"] = frozenset().union(*YOUNG.values())
+"""What the young of an animal is called: "a baby cow" is a calf."""
+
+NEGATIVE = frozenset("lack miss absent absence devoid bare empty exclude omit fail avoid".split())
+"""Words that say "not" or "without" in their own way; so do words in "-less" and "-free"."""
+
+COLLECTIVES = frozenset(
+    """group herd flock bunch pack row line pile stack collection assortment variety series set lot lots number array
+    cluster team school range crowd dozen selection heap plenty couple pair trio""".split()
+)
+"""What is "of" these is more than one, whatever its form: "a herd of zebra"."""
+
 NEARLY_SAME: dict[str, frozenset[str]] = {
     "people": PERSONS,
+    "individual": PERSONS,
     "man": frozenset({"guy", "gentleman", "male"}),
     "woman": frozenset({"lady", "female"}),
     "lady": frozenset({"woman"}),
@@ -99,11 +136,11 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "approach": "toward towards",
         "follow": "behind",
         "pass": "by past",
-        "wear": "in with dress outfit",
+        "wear": "in with dress outfit smile expression",
         "dress": "in wear",
         "clothe": "in wear",
         "hold": "with hand",
-        "fill": "full of with in",
+        "fill": "full of with in many",
         "full": "fill filled many of with",
         "cover": "on over snowy under",
         "surround": "around among between middle",
@@ -114,24 +151,20 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "attach": "on to tie leash",
         "tie": "leash",
         "leash": "tie",
-        "face": "toward look",
         "work": "use",
         "try": "to",
         "attempt": "to try",
-        "prepare": "ready about",
         "ready": "prepare about",
         "graze": "eat",
         "feed": "eat",
         "take": "selfie picture photo",
         "reflect": "mirror reflection",
         "play": "game player match",
-        "hand": "hold",
         "horseback": "horse",
         "equestrian": "horse",
         "station": "platform train",
         "dessert": "cake pie donut doughnut cookie ice",
         "dragonfly": "dragon",
-        "share": "group together around",
         "arrange": "line row set",
         "carry": "with luggage bag",
         "seat": "sit",
@@ -157,7 +190,6 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "bedridden": "bed",
         "edge": "near next by along",
         "various": "different assorted several many",
-        "busy": "crowded many traffic",
         "crowded": "crowd busy many",
         "crowd": "busy many",
         "clothes": "shirt pants dress jacket suit uniform",
@@ -177,6 +209,56 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "cow": "calf cattle",
         "cheeseburger": "burger hamburger",
         "stoplight": "traffic",
+        # Parts of the body that are at work.
+        "face": "toward look smile frown grin expression",
+        "hand": "hold carry grip with wave",
+        "foot": "kick stand walk",
+        "mouth": "eat bite lick hold",
+        # Where.
+        "overhead": "over above sky fly",
+        "above": "over",
+        "downhill": "down hill slope",
+        "uphill": "up",
+        "downward": "down",
+        "upward": "up",
+        "upright": "stand up",
+        "forward": "toward towards",
+        "adjacent": "next beside near by alongside",
+        "adjoin": "next beside near by alongside",
+        "neighboring": "next beside near by",
+        "roadside": "road street",
+        "curbside": "curb street",
+        "central": "center centre middle",
+        "individually": "each",
+        # Many together, alone, or none.
+        "gather": "people group several crowd many few couple together",
+        "assemble": "people group several crowd many together",
+        "single": "a an one lone alone",
+        "solitary": "a an one lone alone",
+        "individual": "one each person someone people",
+        "multiple": "several many various different",
+        "share": "group together around each",
+        "lack": "no not without n't miss",
+        "absent": "no not without n't miss",
+        "absence": "no not without n't miss",
+        "devoid": "no not without n't empty",
+        # What comes with what is done.
+        "stand": "wait pose",
+        "wait": "ready prepare",
+        "prepare": "ready about wait set",
+        "busy": "work many crowded traffic",
+        "heavy": "busy traffic crowded",
+        "flat": "back lie lay",
+        "match": "game play compete",
+        "flight": "fly",
+        "meal": "eat food dish",
+        "fully": "adult full",
+        "grown": "adult",
+        "enclosure": "fence pen cage",
+        "don": "wear in with",
+        "clad": "wear in dress",
+        "attire": "wear dress",
+        "sport": "wear",
         # What follows from a word.
         "male": "man boy men boys guy gentleman he his",
         "female": "woman girl women girls lady she her",
@@ -192,7 +274,6 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
         "flower": "rose tulip daisy sunflower lily orchid bouquet",
         "vegetable": "broccoli carrot bean salad",
         "food": "meal dish pizza sandwich",
-        "meal": "food dish",
         "drink": "beverage coffee tea beer wine juice soda",
         "beverage": "drink coffee tea beer wine juice soda",
         "other": "another",
@@ -227,10 +308,27 @@ IMPLIED_BY: dict[str, frozenset[str]] = {
 }
 """Words, and words of the support that imply them."""
 
-FREE_WORDS = frozenset("close closely together near nearby alongside bright brightly partially partly".split())
-"""Words of manner and distance that say next to nothing."""
+FREE_WORDS = frozenset(
+    """close closely together near nearby alongside bright brightly partially partly visible visibly present
+    fully completely entirely mostly mainly primarily currently actively directly immediately simply slightly highly
+    relatively seemingly apparently additional respective respectively overall entire whole""".split()
+)
+"""Words of manner, degree and distance that say next to nothing."""
+
+BROADER: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys("proceed navigate traverse journey progress head cruise pass".split(), ("travel", "move")),
+    **dict.fromkeys("interact engage".split(), ("touch", "talk", "play")),
+    **dict.fromkeys("consume dine".split(), ("eat", "drink")),
+    **dict.fromkeys("observe view".split(), ("look", "watch")),
+}
+"""Verbs that say no more than the verbs behind them, whose kinds support them: "drives" is "proceeds"."""
+
+DEGREES = frozenset("great high low considerable immense heavy full".split())
+"""Adjectives that say no more than "very" before a word that needs no support ("at great speed")."""
 
 SAID_AS_PLURAL = frozenset(
-    "sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud".split()
+    """sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud
+    hand foot arm leg ear eye face food fruit vegetable meat hair grass snow sand land light equipment surrounding
+    shoe boot glove sock curtain blind grounds area side""".split()
 )
 """Nouns of which one and several are said alike ("train track", "train tracks")."""

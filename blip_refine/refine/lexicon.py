@@ -43,6 +43,9 @@ DETERMINERS = frozenset(
 )
 PAIRED = frozenset("glasses eyeglasses sunglasses pants shorts jeans trousers scissors binoculars goggles".split())
 """Plurals of which one is two: "a pair of glasses" is glasses."""
+_FINITE = frozenset("is are was were has have".split())
+_SUBJECTS = frozenset("he she it who which that".split())
+_PLACES = frozenset("beside next behind above below under underneath in on at over outside inside before near".split())
 _AFTER_NOUN = frozenset("is are was were has have and or while".split())
 _BEFORE_VERB = frozenset("is are was were be been being am to not while and who that has have had".split())
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|n't")
@@ -187,6 +190,12 @@ class Lexicon:
             weight[VERB] *= 0.1 if ends and NOUN in weight else 4
         if before in DETERMINERS or self._is(before, ADJECTIVE):
             weight.pop(VERB, None)
+        if NOUN in weight and after in _FINITE and not word.endswith(("ing", "ed")):
+            # "a tennis match is played".
+            weight.pop(VERB, None)
+        if ADVERB in weight and after in _PLACES and before not in DETERMINERS and not self._is(before, ADJECTIVE):
+            # "right beside", "high above".
+            return ADVERB
         if before in _BEFORE_VERB and VERB in weight:
             weight[VERB] *= 4
         if ADJECTIVE in weight and NOUN in weight and after and NOUN in self._weights(after):
@@ -199,9 +208,14 @@ class Lexicon:
         if VERB not in weight or NOUN not in weight or not word.endswith("s") or not place:
             return False
         subject = words[place - 1]
+        if subject in _SUBJECTS:
+            return True
         if NOUN not in self._weights(subject) or self.is_plural(subject):
             return False
         if self._is(subject, NOUN) and self.is_living(subject):
+            return True
+        if place + 1 < len(words) and words[place + 1] in DETERMINERS:
+            # "the kitchen features a table".
             return True
         # Nothing that begins with "a" is a plural.
         start = place - 1

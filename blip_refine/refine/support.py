@@ -13,7 +13,7 @@ from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
+from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES, YOUNG
 from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
 
 NUMBERS = {
@@ -132,10 +132,18 @@ class Support:
             persons = [word for word in caption if word.noun in PERSONS and word.noun not in ("people", "couple")]
             if len(persons) > 1 and not any(self.known.is_plural(word.lower) for word in persons):
                 found.add(str(len(persons)))
+            for place, word in enumerate(caption):
+                before, after = caption[:place], [one for one in caption[place + 1 :] if one.lower not in ("a", "an")]
+                pair = (*before[-1:], *after[:1])
+                if word.lower == "and" and len(pair) == 2 and all(self._is_one_living(one) for one in pair):
+                    found.add("2")
             nouns = [word.noun for word in caption if word.part == NOUN]
             if any(word.lower == "another" for word in caption) or any(nouns.count(noun) == 2 for noun in nouns):
                 found.add("2")
         return found
+
+    def _is_one_living(self, word: Word) -> bool:
+        return word.part == NOUN and self.known.is_living(word.lower) and not self.known.is_plural(word.lower)
 
     def holds(self, word: Word, of_a_thing: bool = False) -> bool:
         """Whether the support has what `word` says, or implies it.
@@ -160,14 +168,21 @@ class Support:
             return bool(known.senses(lower) & self.senses)
         if NEARLY_SAME.get(word.noun, frozenset()) & self.names_of_nouns:
             return True
+        if YOUNG.get(word.noun, frozenset()) & self.names_of_nouns and {"baby", "young", "small"} & self.lemmas:
+            return True
         if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
             return True
         if any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
+            return True
+        broader = {other for lemma in lemmas for other in BROADER.get(lemma, ())} if word.part == VERB else set()
+        if any(known.senses(other, 1, VERB) & self.kinds for other in broader):
             return True
         return self._holds_derived(word, lemmas)
 
     def _holds_part(self, part: str) -> bool:
         lemmas = self.known.lemmas(part)
+        if part == "free" and self.lower & NEGATIONS:
+            return True
         if part in FUNCTION_WORDS or lemmas & (FREE_VERBS | POSTURES | self.lemmas):
             return True
         return any(one in self.lemmas for lemma in lemmas for one in self.known.derived(lemma))
