@@ -21,7 +21,7 @@ NUMBERS = {
     **{"nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15"},
     **{"sixteen": "16", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100"},
     **{"couple": "2", "pair": "2", "trio": "3", "twin": "2", "twins": "2", "dozen": "12", "double": "2", "both": "2"},
-    **{"triple": "3", "quartet": "4", "duo": "2"},
+    **{"triple": "3", "quartet": "4", "duo": "2", "dual": "2"},
 }
 MANY = {"several", "many", "dozens", "numerous", "multiple", "various", "hundreds", "crowd", "crowds", "lots"}
 NEGATIONS = {"no", "not", "n't", "never", "without", "none", "nobody", "nothing", "neither", "nor", "nowhere"}
@@ -168,6 +168,9 @@ class Support:
             return bool(known.senses(lower) & self.senses)
         if NEARLY_SAME.get(word.noun, frozenset()) & self.names_of_nouns:
             return True
+        if lower.endswith("less") and self.lower & NEGATIONS and lower.removesuffix("less") in self.lemmas:
+            # "without a shirt".
+            return True
         if YOUNG.get(word.noun, frozenset()) & self.names_of_nouns and {"baby", "young", "small"} & self.lemmas:
             return True
         if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
@@ -181,7 +184,7 @@ class Support:
 
     def _holds_part(self, part: str) -> bool:
         lemmas = self.known.lemmas(part)
-        if part == "free" and self.lower & NEGATIONS:
+        if part == "mid" or (part == "free" and self.lower & NEGATIONS) or number_of(part) in self.numbers:
             return True
         if part in FUNCTION_WORDS or lemmas & (FREE_VERBS | POSTURES | self.lemmas):
             return True
