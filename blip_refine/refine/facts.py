@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import RefineRequest
-from .implied import COLLECTIVES, DEGREES, FREE_NOUNS, NEGATIVE, SAID_AS_PLURAL
+from .implied import COLLECTIVES, DEGREES, FREE_NOUNS, NEGATIVE, SAID_AS_PLURAL, ZERO_PLURALS
 from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
@@ -183,7 +183,10 @@ class PolarityGuard:
         plural: dict[str, set[bool]] = {}
         for caption in support.captions:
             for word in _heads(caption):
-                plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
+                several = known.is_plural(word.lower)
+                # "a plate of carrot and rice" does not say how many carrots.
+                if several or known.is_living(word.lower) or _counted_as_one(caption, word, _SINGULAR):
+                    plural.setdefault(word.noun, set()).add(several)
         for caption in support.captions:
             # "two woman" is more than one, whatever its form.
             for nouns in _bindings(caption, vague=True).values():
@@ -193,13 +196,15 @@ class PolarityGuard:
                 plural.setdefault(noun, set()).add(True)
         living = [word for word in support.captions[0] if word.part == NOUN and known.is_living(word.lower)]
         alone = len(living) == 1 and not known.is_plural(living[0].lower) and not _says_several(support)
+        if alone and living[0].noun in ZERO_PLURALS:
+            alone = _counted_as_one(support.captions[0], living[0])
         for word in _heads(words):
             seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
             if not known.is_plural(word.lower):
                 if seen == {True} and _counted_as_one(words, word) and not _of_several(words):
                     return f"it makes one of several: {word.written!r}"
                 continue
-            if seen == {False}:
+            if seen == {False} and not (word.noun in ZERO_PLURALS or _may_be_verb(words, word, known)):
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
                 if max(singles) < 2 and "another" not in support.lower:
                     return f"it makes several of one: {word.written!r}"
@@ -222,7 +227,7 @@ def _says_several(support: Support) -> bool:
 
 
 def _any_plural(support: Support, known: Lexicon) -> bool:
-    if support.lower & (MANY | {"others", "they", "them", "their"}):
+    if support.lower & (MANY | COLLECTIVES | {"others", "they", "them", "their"}):
         return True
     return any(known.is_plural(word.lower) for word in support.nouns)
 
@@ -252,12 +257,24 @@ def _of_collectives(words: Sequence[Word]) -> set[str]:
     return found
 
 
-def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:
+_ONE = frozenset({"a", "an", "one", "another", "this", "that"})
+_SINGULAR = _ONE | {"the", "his", "her", "its"}
+
+
+def _may_be_verb(words: Sequence[Word], noun: Word, known: Lexicon) -> bool:
+    """Whether what looks like a plural may be what the noun before it does: "the child surfs"."""
+    place = next(k for k, word in enumerate(words) if word is noun)
+    before = words[place - 1] if place else None
+    single = before is not None and before.part == NOUN and not known.is_plural(before.lower)
+    return single and bool(known.base_forms(noun.lower, VERB)) and known.is_living(before.lower if before else "")
+
+
+def _counted_as_one(words: Sequence[Word], noun: Word, by: frozenset[str] = _ONE) -> bool:
     """Whether "a", "one" or the like stands before the noun, with nothing but adjectives in between."""
     place = next(k for k, word in enumerate(words) if word is noun)
     while place and words[place - 1].part is not None and words[place - 1].part != VERB:
         place -= 1
-    return bool(place) and words[place - 1].lower in {"a", "an", "one", "another", "this", "that"}
+    return bool(place) and words[place - 1].lower in by
 
 
 def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False) -> dict[str, set[str]]:
@@ -274,8 +291,9 @@ def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False)
         if number is None or number == "1" or (word.lower in ("couple", "pair", "both") and not vague):
             continue
         nouns: list[str] = []
-        for after in words[place + 1 : place + 5]:
-            if after.lower == "of":
+        for after in words[place + 1 : place + 7]:
+            if after.lower == "of" or (after.lower in ("and", "very") and not nouns) or colour_of(after.lower):
+                # "two red and white trucks"
                 continue
             if after.part is None or after.part == VERB:
                 break

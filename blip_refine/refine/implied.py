@@ -39,6 +39,9 @@ POSTURES = frozenset(
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
+WIDE_VERBS = frozenset("move travel walk run play work make stand sit lie lay hold touch eat turn change act".split())
+"""Verbs with kinds that tell much more than they do."""
+
 PERSONS = frozenset(
     """man woman boy girl child person guy lady people adult kid baby player toddler friend worker couple group crowd
     family team student skier surfer rider cyclist""".split()
@@ -357,6 +360,9 @@ BROADER: dict[str, tuple[str, ...]] = {
 
 DEGREES = frozenset("great high low considerable immense heavy full".split())
 """Adjectives that say no more than "very" before a word that needs no support ("at great speed")."""
+
+ZERO_PLURALS = frozenset("sheep deer fish moose bison cattle buffalo elk salmon trout swine aircraft".split())
+"""Nouns of which one and several are written alike."""
 
 SAID_AS_PLURAL = frozenset(
     """sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud

@@ -169,6 +169,10 @@ class Lexicon:
                 waiting += self._above[synset]
         return found
 
+    def directly_above(self, synsets: Iterable[int]) -> set[int]:
+        """What `synsets` are kinds of, one step up; of adjectives what they cluster around ("arid": "dry")."""
+        return {above for synset in synsets for above in self._above[synset]}
+
     def part_of_speech(self, words: Sequence[str], place: int) -> int | None:
         """What `words[place]` is there; `None` for a function word. `words` are in lower case.
 

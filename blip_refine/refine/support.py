@@ -13,7 +13,7 @@ from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES, YOUNG
+from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES, WIDE_VERBS, YOUNG
 from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
 
 NUMBERS = {
@@ -180,7 +180,28 @@ class Support:
         broader = {other for lemma in lemmas for other in BROADER.get(lemma, ())} if word.part == VERB else set()
         if any(known.senses(other, 1, VERB) & self.kinds for other in broader):
             return True
-        return self._holds_derived(word, lemmas)
+        return self._holds_narrower(word) or self._holds_derived(word, lemmas)
+
+    def _holds_narrower(self, word: Word) -> bool:
+        """Whether an adjective clusters with one of the support, or a verb is one way to do what the support says.
+
+        "arid" is "dry", and "gazes" is "looks"; "flies" is not "moves", for verbs of motion have very different kinds.
+        """
+        known = self.known
+        if word.part == ADJECTIVE:
+            own, theirs = known.senses(word.lower, 2, ADJECTIVE), self._senses_of(ADJECTIVE)
+            around = known.directly_above(own)
+            return bool(around & theirs or around & known.directly_above(theirs))
+        if word.part == VERB:
+            return bool(known.directly_above(known.senses(word.lower, 2, VERB)) & self._senses_of(VERB))
+        return False
+
+    def _senses_of(self, part: int) -> set[int]:
+        """The commonest senses of the adjectives or the verbs of the support, but for verbs that say little."""
+        words = [word for word in self.words if word.part == part and colour_of(word.lower) is None]
+        if part == VERB:
+            words = [word for word in words if not self.known.lemmas(word.lower) & (FREE_VERBS | WIDE_VERBS)]
+        return {sense for word in words for sense in self.known.senses(word.lower, 2, part)}
 
     def _holds_part(self, part: str) -> bool:
         lemmas = self.known.lemmas(part)
