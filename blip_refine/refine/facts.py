@@ -7,11 +7,11 @@ What is known is the draft, the other candidates and the metadata: together, the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..records import RefineRequest
 from .implied import COLLECTIVES, DEGREES, FREE_NOUNS, NEGATIVE, SAID_AS_PLURAL, ZERO_PLURALS
-from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
+from .lexicon import ADJECTIVE, ADVERB, FUNCTION_WORDS, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
     NEGATIONS,
@@ -88,9 +88,20 @@ class FactsGuard:
                 found.append(("the name", word.written))
             elif word.part is not None and not self._is_free(words, place) and follows != "'s":
                 of_a_thing = word.part == VERB and _is_done_by_a_thing(words, place, known)
-                if not support.holds(word, of_a_thing):
+                if not support.holds(word, of_a_thing) and not self._holds_as_verb(support, words, place):
                     found.append((_KINDS_OF_WORD[word.part], word.written))
         return found
+
+    @staticmethod
+    def _holds_as_verb(support: Support, words: Sequence[Word], place: int) -> bool:
+        """Whether what was taken for a plural may be a verb that the support holds: "a pair of pizzas rests"."""
+        word = words[place]
+        before = words[place - 1].part if place else None
+        if word.part != NOUN or before != NOUN or not word.lower.endswith("s"):
+            return False
+        known = support.known
+        of_a_thing = _is_done_by_a_thing(words, place, known)
+        return bool(known.base_forms(word.lower, VERB)) and support.holds(replace(word, part=VERB), of_a_thing)
 
     def _is_free(self, words: Sequence[Word], place: int) -> bool:
         """Whether a word needs no support."""
@@ -108,7 +119,7 @@ class FactsGuard:
 
     @staticmethod
     def _is_name(word: Word, place: int, known: Lexicon) -> bool:
-        entry = known.entries.get(word.lower)
+        entry = None if word.lower in FUNCTION_WORDS else known.entries.get(word.lower)
         if entry is not None and entry.proper:
             return True
         capital = word.written[:1].isupper() and word.written != "I"
@@ -172,7 +183,12 @@ class PolarityGuard:
         if lost is None or any(_denies(word) for word in words):
             return None
         # What was denied may be left out; it may not be said.
-        denied = [word for word in draft[lost + 1 :] if word.part is not None][:3]
+        denied: list[Word] = []
+        for word in draft[lost + 1 :]:
+            if word.part is not None:
+                denied.append(word)
+            elif denied:
+                break
         if any(word.noun == one.noun or word.lower == one.lower for word in words for one in denied):
             return f"it loses the negation {draft[lost].lower!r}"
         return None

@@ -197,6 +197,8 @@ class Lexicon:
         if NOUN in weight and after in _FINITE and not word.endswith(("ing", "ed")):
             # "a tennis match is played".
             weight.pop(VERB, None)
+        if NOUN in weight and self._cannot_be_verb(words, place):
+            weight.pop(VERB, None)
         if ADVERB in weight and after in _PLACES and before not in DETERMINERS and not self._is(before, ADJECTIVE):
             # "right beside", "high above".
             return ADVERB
@@ -226,6 +228,15 @@ class Lexicon:
         while start and words[start - 1] not in FUNCTION_WORDS:
             start -= 1
         return bool(start) and words[start - 1] in ("a", "an", "one", "another", "each", "every")
+
+    def _cannot_be_verb(self, words: Sequence[str], place: int) -> bool:
+        """Whether the word is a bare stem behind a noun of which there is one: "a horse ride", not "a horse rides"."""
+        start = place - 1
+        if start < 0 or words[place].endswith(("s", "ed", "ing")) or NOUN not in self._weights(words[start]):
+            return False
+        while start and words[start - 1] not in FUNCTION_WORDS and place - start < 3:
+            start -= 1
+        return bool(start) and words[start - 1] in ("a", "an", "another", "each", "every")
 
     def _is(self, word: str, part: int) -> bool:
         weight = self._weights(word)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES, WIDE_VERBS, YOUNG
+from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, MOTIONS, NEARLY_SAME, PERSONS, POSTURES, WIDE_VERBS, YOUNG
 from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
 
 NUMBERS = {
@@ -142,6 +143,11 @@ class Support:
                 found.add("2")
         return found
 
+    def _is_misspelt(self, lower: str) -> bool:
+        """Whether the support has the word with a slip of the pen: "skiis", "siting"."""
+        unknown = [one for one in self.lower if len(one) > 4 and one.isalpha() and not self.known.knows(one)]
+        return len(lower) > 3 and any(SequenceMatcher(None, one, lower).ratio() > 0.85 for one in unknown)
+
     def _is_one_living(self, word: Word) -> bool:
         return word.part == NOUN and self.known.is_living(word.lower) and not self.known.is_plural(word.lower)
 
@@ -158,11 +164,15 @@ class Support:
             return True
         if lower in FREE_WORDS or (lower in MANY and word.part != NOUN):
             return True
+        if self._is_misspelt(lower):
+            return True
         parts = lower.split("-")
         if len(parts) > 1 and all(self._holds_part(part) for part in parts if len(part) > 1):
             # "t-shirt" and "shirt", "snow-covered" and "snow".
             return True
         if word.part == VERB and (lemmas & FREE_VERBS or (of_a_thing and lemmas & POSTURES)):
+            return True
+        if word.part == VERB and of_a_thing and lemmas & MOTIONS and self.lemmas & MOTIONS:
             return True
         if not self.with_kinds:
             return bool(known.senses(lower) & self.senses)
