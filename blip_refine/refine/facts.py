@@ -220,6 +220,8 @@ class PolarityGuard:
                 if seen == {True} and _counted_as_one(words, word) and not _of_several(words):
                     return f"it makes one of several: {word.written!r}"
                 continue
+            if word.lower in support.lower:
+                continue
             if seen == {False} and not (word.noun in ZERO_PLURALS or _may_be_verb(words, word, known)):
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
                 if max(singles) < 2 and "another" not in support.lower:

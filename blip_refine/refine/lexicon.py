@@ -45,6 +45,10 @@ PAIRED = frozenset("glasses eyeglasses sunglasses pants shorts jeans trousers sc
 """Plurals of which one is two: "a pair of glasses" is glasses."""
 _FINITE = frozenset("is are was were has have".split())
 _SUBJECTS = frozenset("he she it who which that".split())
+_PREPOSITIONS = frozenset(
+    """of in on at by from with without into onto over under for through across during behind near above below along
+    around beside between""".split()
+)
 _PLACES = frozenset("beside next behind above below under underneath in on at over outside inside before near".split())
 _AFTER_NOUN = frozenset("is are was were has have and or while".split())
 _BEFORE_VERB = frozenset("is are was were be been being am to not while and who that has have had".split())
@@ -197,7 +201,9 @@ class Lexicon:
         if NOUN in weight and after in _FINITE and not word.endswith(("ing", "ed")):
             # "a tennis match is played".
             weight.pop(VERB, None)
-        if NOUN in weight and self._cannot_be_verb(words, place):
+        if NOUN in weight and (
+            self._cannot_be_verb(words, place) or (before in _PREPOSITIONS and not word.endswith(("ing", "ed")))
+        ):
             weight.pop(VERB, None)
         if ADVERB in weight and after in _PLACES and before not in DETERMINERS and not self._is(before, ADJECTIVE):
             # "right beside", "high above".
@@ -236,7 +242,9 @@ class Lexicon:
             return False
         while start and words[start - 1] not in FUNCTION_WORDS and place - start < 3:
             start -= 1
-        return bool(start) and words[start - 1] in ("a", "an", "another", "each", "every")
+        # "a man and a woman walk"
+        together = start > 1 and words[start - 2] in ("and", "or")
+        return bool(start) and words[start - 1] in ("a", "an", "another", "each", "every") and not together
 
     def _is(self, word: str, part: int) -> bool:
         weight = self._weights(word)
