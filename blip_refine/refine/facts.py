@@ -60,9 +60,15 @@ class FactsGuard:
         if invented:
             return f"it adds {invented[0][0]} {invented[0][1]!r}, which nothing supports"
         tagger = resolve_tagger(self.tagger)
-        content = [word for word in analyse(text, tagger) if word.part in (NOUN, VERB, ADJECTIVE)]
+        words, known = analyse(text, tagger), lexicon()
+        # Words that need no support are in no text's favour, and not against it.
+        content = [
+            (word, word.part == VERB and _is_done_by_a_thing(words, place, known))
+            for place, word in enumerate(words)
+            if word.part in (NOUN, VERB, ADJECTIVE) and not (word.part == NOUN and word.noun in FREE_NOUNS)
+        ]
         support = Support(request, tagger, self.kinds)
-        held = sum(support.holds(word) for word in content)
+        held = sum(support.holds(word, of_a_thing) for word, of_a_thing in content)
         if held < self.least_supported * len(content):
             return f"it has little in common with the caption: {held} of its {len(content)} words"
         return None

@@ -205,6 +205,9 @@ class Lexicon:
             self._cannot_be_verb(words, place) or (before in _PREPOSITIONS and not word.endswith(("ing", "ed")))
         ):
             weight.pop(VERB, None)
+        if ADJECTIVE in weight and NOUN in weight and self._is(before, NOUN) and not self._is(after, NOUN):
+            # "a mosquito net hangs"
+            weight.pop(ADJECTIVE)
         if ADVERB in weight and after in _PLACES and before not in DETERMINERS and not self._is(before, ADJECTIVE):
             # "right beside", "high above".
             return ADVERB

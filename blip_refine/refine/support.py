@@ -7,6 +7,7 @@ A word may stand if the support has it in any form, a synonym of it, something t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -14,8 +15,21 @@ from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, BROADER, FREE_VERBS, FREE_WORDS, IMPLIED_BY, MOTIONS, NEARLY_SAME, PERSONS, POSTURES, WIDE_VERBS, YOUNG
-from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
+from .implied import (
+    ALIKE,
+    BROADER,
+    FREE_VERBS,
+    FREE_WORDS,
+    IMPLIED_BY,
+    MOTIONS,
+    NEARLY_SAME,
+    PERSONS,
+    POSTURES,
+    RIDDEN,
+    WIDE_VERBS,
+    YOUNG,
+)
+from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, Lexicon, lexicon, words_of
 
 NUMBERS = {
     **{"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
@@ -133,6 +147,8 @@ class Support:
             persons = [word for word in caption if word.noun in PERSONS and word.noun not in ("people", "couple")]
             if len(persons) > 1 and not any(self.known.is_plural(word.lower) for word in persons):
                 found.add(str(len(persons)))
+            if (total := _persons_in(caption, self.known)) > 1:
+                found.add(str(total))
             for place, word in enumerate(caption):
                 before, after = caption[:place], [one for one in caption[place + 1 :] if one.lower not in ("a", "an")]
                 pair = (*before[-1:], *after[:1])
@@ -187,6 +203,8 @@ class Support:
             return True
         if any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
             return True
+        if word.part == VERB and not of_a_thing and "ride" in lemmas and "on" in self.lower and RIDDEN & self.lemmas:
+            return True
         broader = {other for lemma in lemmas for other in BROADER.get(lemma, ())} if word.part == VERB else set()
         if any(known.senses(other, 1, VERB) & self.kinds for other in broader):
             return True
@@ -236,6 +254,16 @@ class Support:
                     return True
         if known.is_living(lower) and any(stem in self.lemmas for stem in _stems_of_agent(word.noun)):
             return True
+        if (
+            word.part == NOUN
+            and len(word.noun) > 3
+            and any(
+                # A snowboard is a board, an airplane is a plane.
+                one.endswith(word.noun) and one[: -len(word.noun)] in known.entries
+                for one in self.names_of_nouns
+            )
+        ):
+            return True
         stem = next((lower.removesuffix(end) for end in ("side", "top") if lower.endswith(end) and lower != end), None)
         if stem is not None and stem in self.lemmas:
             # "tabletop", "hillside".
@@ -249,6 +277,21 @@ class Support:
         ):
             return True
         return False
+
+
+def _persons_in(caption: Sequence[Word], known: Lexicon) -> int:
+    """How many persons "two men and a woman" are; 0 where somebody is not counted."""
+    total = 0
+    for place, word in enumerate(caption):
+        if word.part == NOUN and word.noun in PERSONS:
+            before = place - 1
+            while before > 0 and caption[before].part == ADJECTIVE:
+                before -= 1
+            said = number_of(caption[before].lower) or ("1" if caption[before].lower in ("a", "an", "another") else "")
+            if before < 0 or not said.isdigit():
+                return 0
+            total += int(said)
+    return total
 
 
 def _stems_of_agent(noun: str) -> set[str]:
