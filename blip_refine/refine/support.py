@@ -201,7 +201,9 @@ class Support:
             return True
         if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
             return True
-        if any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
+        # A heap is a "crowd" to WordNet; in captions a crowd is of persons.
+        crowd = word.noun == "crowd"
+        if not crowd and any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
             return True
         if word.part == VERB and not of_a_thing and "ride" in lemmas and "on" in self.lower and RIDDEN & self.lemmas:
             return True
