@@ -7,11 +7,11 @@ What is known is the draft, the other candidates and the metadata: together, the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..records import RefineRequest
-from .implied import FREE_NOUNS, SAID_AS_PLURAL
-from .lexicon import ADJECTIVE, ADVERB, NOUN, PAIRED, VERB, Lexicon, lexicon
+from .implied import COLLECTIVES, DEGREES, FREE_NOUNS, NEGATIVE, SAID_AS_PLURAL, ZERO_PLURALS
+from .lexicon import ADJECTIVE, ADVERB, FUNCTION_WORDS, NOUN, PAIRED, VERB, Lexicon, lexicon
 from .support import (
     MANY,
     NEGATIONS,
@@ -60,9 +60,15 @@ class FactsGuard:
         if invented:
             return f"it adds {invented[0][0]} {invented[0][1]!r}, which nothing supports"
         tagger = resolve_tagger(self.tagger)
-        content = [word for word in analyse(text, tagger) if word.part in (NOUN, VERB, ADJECTIVE)]
+        words, known = analyse(text, tagger), lexicon()
+        # Words that need no support are in no text's favour, and not against it.
+        content = [
+            (word, word.part == VERB and _is_done_by_a_thing(words, place, known))
+            for place, word in enumerate(words)
+            if word.part in (NOUN, VERB, ADJECTIVE) and not (word.part == NOUN and word.noun in FREE_NOUNS)
+        ]
         support = Support(request, tagger, self.kinds)
-        held = sum(support.holds(word) for word in content)
+        held = sum(support.holds(word, of_a_thing) for word, of_a_thing in content)
         if held < self.least_supported * len(content):
             return f"it has little in common with the caption: {held} of its {len(content)} words"
         return None
@@ -88,9 +94,20 @@ class FactsGuard:
                 found.append(("the name", word.written))
             elif word.part is not None and not self._is_free(words, place) and follows != "'s":
                 of_a_thing = word.part == VERB and _is_done_by_a_thing(words, place, known)
-                if not support.holds(word, of_a_thing):
+                if not support.holds(word, of_a_thing) and not self._holds_as_verb(support, words, place):
                     found.append((_KINDS_OF_WORD[word.part], word.written))
         return found
+
+    @staticmethod
+    def _holds_as_verb(support: Support, words: Sequence[Word], place: int) -> bool:
+        """Whether what was taken for a plural may be a verb that the support holds: "a pair of pizzas rests"."""
+        word = words[place]
+        before = words[place - 1].part if place else None
+        if word.part != NOUN or before != NOUN or not word.lower.endswith("s"):
+            return False
+        known = support.known
+        of_a_thing = _is_done_by_a_thing(words, place, known)
+        return bool(known.base_forms(word.lower, VERB)) and support.holds(replace(word, part=VERB), of_a_thing)
 
     def _is_free(self, words: Sequence[Word], place: int) -> bool:
         """Whether a word needs no support."""
@@ -101,11 +118,14 @@ class FactsGuard:
             return not self.nouns or word.noun in FREE_NOUNS
         if word.part == VERB:
             return not self.actions
+        after = words[place + 1] if place + 1 < len(words) else None
+        if word.lower in DEGREES and after is not None and after.noun in FREE_NOUNS:
+            return True
         return not self.adjectives or (word.part == ADVERB and not word.lower.endswith("ly"))
 
     @staticmethod
     def _is_name(word: Word, place: int, known: Lexicon) -> bool:
-        entry = known.entries.get(word.lower)
+        entry = None if word.lower in FUNCTION_WORDS else known.entries.get(word.lower)
         if entry is not None and entry.proper:
             return True
         capital = word.written[:1].isupper() and word.written != "I"
@@ -162,11 +182,21 @@ class PolarityGuard:
     @staticmethod
     def _negation(words: Sequence[Word], support: Support) -> str | None:
         said = [word.lower for word in words if word.lower in NEGATIONS]
-        drafts = [[word.lower for word in caption if word.lower in NEGATIONS] for caption in support.captions]
-        if said and not any(drafts):
+        if said and not any(_denies(word) for caption in support.captions for word in caption):
             return f"it adds the negation {said[0]!r}"
-        if not said and drafts[0]:
-            return f"it loses the negation {drafts[0][0]!r}"
+        draft = support.captions[0]
+        lost = next((place for place, word in enumerate(draft) if word.lower in NEGATIONS), None)
+        if lost is None or any(_denies(word) for word in words):
+            return None
+        # What was denied may be left out; it may not be said.
+        denied: list[Word] = []
+        for word in draft[lost + 1 :]:
+            if word.part is not None:
+                denied.append(word)
+            elif denied:
+                break
+        if any(word.noun == one.noun or word.lower == one.lower for word in words for one in denied):
+            return f"it loses the negation {draft[lost].lower!r}"
         return None
 
     @staticmethod
@@ -175,23 +205,32 @@ class PolarityGuard:
         plural: dict[str, set[bool]] = {}
         for caption in support.captions:
             for word in _heads(caption):
-                plural.setdefault(word.noun, set()).add(known.is_plural(word.lower))
+                several = known.is_plural(word.lower)
+                # "a plate of carrot and rice" does not say how many carrots.
+                if several or known.is_living(word.lower) or _counted_as_one(caption, word, _SINGULAR):
+                    plural.setdefault(word.noun, set()).add(several)
         for caption in support.captions:
             # "two woman" is more than one, whatever its form.
             for nouns in _bindings(caption, vague=True).values():
                 for noun in nouns:
                     plural.setdefault(noun, set()).add(True)
+            for noun in _of_collectives(caption):
+                plural.setdefault(noun, set()).add(True)
         living = [word for word in support.captions[0] if word.part == NOUN and known.is_living(word.lower)]
         alone = len(living) == 1 and not known.is_plural(living[0].lower) and not _says_several(support)
+        if alone and living[0].noun in ZERO_PLURALS:
+            alone = _counted_as_one(support.captions[0], living[0])
         for word in _heads(words):
             seen = None if word.noun in SAID_AS_PLURAL else plural.get(word.noun)
             if not known.is_plural(word.lower):
-                if seen == {True} and _counted_as_one(words, word):
+                if seen == {True} and _counted_as_one(words, word) and not _of_several(words):
                     return f"it makes one of several: {word.written!r}"
                 continue
-            if seen == {False}:
+            if word.lower in support.lower:
+                continue
+            if seen == {False} and not (word.noun in ZERO_PLURALS or _may_be_verb(words, word, known)):
                 singles = [sum(one.noun == word.noun for one in caption) for caption in support.captions]
-                if max(singles) < 2:
+                if max(singles) < 2 and "another" not in support.lower:
                     return f"it makes several of one: {word.written!r}"
             elif seen is None and alone and known.is_living(word.lower):
                 return f"it makes several of one: {word.written!r}"
@@ -212,15 +251,54 @@ def _says_several(support: Support) -> bool:
 
 
 def _any_plural(support: Support, known: Lexicon) -> bool:
-    return any(known.is_plural(word.lower) for word in support.nouns) or bool(support.lower & MANY)
+    if support.lower & (MANY | COLLECTIVES | {"others", "they", "them", "their"}):
+        return True
+    return any(known.is_plural(word.lower) for word in support.nouns)
 
 
-def _counted_as_one(words: Sequence[Word], noun: Word) -> bool:
+def _of_several(words: Sequence[Word]) -> bool:
+    """Whether each of several is told of: "a man stands while another sits"."""
+    return any(word.lower in ("another", "other", "others", "each") for word in words)
+
+
+def _denies(word: Word) -> bool:
+    lemmas = lexicon().lemmas(word.lower)
+    return word.lower in NEGATIONS or bool(lemmas & NEGATIVE) or word.lower.endswith(("-free", "less"))
+
+
+def _of_collectives(words: Sequence[Word]) -> set[str]:
+    """The nouns behind "a herd of" and the like."""
+    found = set()
+    for place, word in enumerate(words[:-1]):
+        if word.noun in COLLECTIVES and words[place + 1].lower == "of":
+            behind = []
+            for after in words[place + 2 : place + 6]:
+                if after.part is None or after.part == VERB:
+                    break
+                if after.part == NOUN:
+                    behind.append(after.noun)
+            found.update(behind[-1:])
+    return found
+
+
+_ONE = frozenset({"a", "an", "one", "another", "this", "that"})
+_SINGULAR = _ONE | {"the", "his", "her", "its"}
+
+
+def _may_be_verb(words: Sequence[Word], noun: Word, known: Lexicon) -> bool:
+    """Whether what looks like a plural may be what the noun before it does: "the child surfs"."""
+    place = next(k for k, word in enumerate(words) if word is noun)
+    before = words[place - 1] if place else None
+    single = before is not None and before.part == NOUN and not known.is_plural(before.lower)
+    return single and bool(known.base_forms(noun.lower, VERB)) and known.is_living(before.lower if before else "")
+
+
+def _counted_as_one(words: Sequence[Word], noun: Word, by: frozenset[str] = _ONE) -> bool:
     """Whether "a", "one" or the like stands before the noun, with nothing but adjectives in between."""
     place = next(k for k, word in enumerate(words) if word is noun)
     while place and words[place - 1].part is not None and words[place - 1].part != VERB:
         place -= 1
-    return bool(place) and words[place - 1].lower in {"a", "an", "one", "another", "this", "that"}
+    return bool(place) and words[place - 1].lower in by
 
 
 def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False) -> dict[str, set[str]]:
@@ -237,8 +315,9 @@ def _bindings(words: Sequence[Word], vague: bool = False, loosely: bool = False)
         if number is None or number == "1" or (word.lower in ("couple", "pair", "both") and not vague):
             continue
         nouns: list[str] = []
-        for after in words[place + 1 : place + 5]:
-            if after.lower == "of":
+        for after in words[place + 1 : place + 7]:
+            if after.lower == "of" or (after.lower in ("and", "very") and not nouns) or colour_of(after.lower):
+                # "two red and white trucks"
                 continue
             if after.part is None or after.part == VERB:
                 break

@@ -11,28 +11,119 @@ from importlib.resources import files
 FREE_NOUNS = {
     *("group", "front", "side", "top", "bottom", "middle", "center", "centre", "way", "kind", "type", "bit", "part"),
     *("variety", "number", "place", "color", "colour", "size", "shape", "inside", "background", "foreground"),
+    # Where, and how near.
+    *("scene", "view", "area", "setting", "landscape", "surroundings", "environment", "location", "position", "spot"),
+    *(
+        "space",
+        "section",
+        "region",
+        "site",
+        "surface",
+        "stretch",
+        "direction",
+        "distance",
+        "proximity",
+        "vicinity",
+        "presence",
+        "end",
+        "edge",
+    ),
+    # How, and how much.
+    *(
+        "manner",
+        "style",
+        "form",
+        "design",
+        "motif",
+        "pattern",
+        "portion",
+        "serving",
+        "height",
+        "length",
+        "width",
+        "speed",
+        "pace",
+        "degree",
+        "amount",
+    ),
+    *(
+        "quantity",
+        "range",
+        "series",
+        "set",
+        "assortment",
+        "array",
+        "selection",
+        "collection",
+        "display",
+        "arrangement",
+    ),
+    # What is done, or is there.
+    *("act", "action", "activity", "process", "motion", "movement", "moment", "time", "session"),
+    *("appearance", "image", "element", "detail", "feature", "piece", "item", "object", "thing"),
 }
-"""Nouns that name no thing ("a group of", "in front of"): they need no support."""
+"""Nouns that name no thing of their own ("a group of", "in close proximity"): they need no support."""
 
 FREE_VERBS = frozenset(
     """be have do get make take go come show feature include contain see seem appear use begin start let keep stay
     remain locate situate position place set put happen involve consist perform equip present call name give
-    depict store own describe capture view""".split()
+    depict store own describe capture view
+    engage participate partake enjoy execute conduct display exhibit portray illustrate boast bear possess
+    manage proceed continue occur comprise constitute represent""".split()
 )
 """Verbs that tell no action of their own ("features", "takes", "is placed"): they need no support."""
 
 POSTURES = frozenset(
-    "park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve".split()
+    """park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve
+    adorn arrange accompany stack pile heap drape enclose encircle border flank furnish occupy plant stick set lay
+    mount scatter spread crowd pack await support house extend tower protrude adjoin prop""".split()
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
+
+RIDDEN = frozenset(
+    """horse pony elephant camel donkey motorcycle motorbike bike bicycle scooter moped skateboard surfboard snowboard
+    wave skis""".split()
+)
+"""What who is on it rides."""
+
+MOTIONS = frozenset(
+    "travel move go run roll drive pass head cruise glide proceed approach fly soar ride float sail".split()
+)
+"""Verbs of which one is as good as the other for a vehicle."""
+
+WIDE_VERBS = frozenset("move travel walk run play work make stand sit lie lay hold touch eat turn change act".split())
+"""Verbs with kinds that tell much more than they do."""
 
 PERSONS = frozenset(
     """man woman boy girl child person guy lady people adult kid baby player toddler friend worker couple group crowd
     family team student skier surfer rider cyclist""".split()
 )
 
+YOUNG: dict[str, frozenset[str]] = {
+    "calf": frozenset("cow cattle elephant giraffe bison buffalo".split()),
+    "lamb": frozenset({"sheep", "ewe", "ram"}),
+    "foal": frozenset({"horse", "mare", "zebra"}),
+    "cub": frozenset({"bear", "lion", "tiger", "panda"}),
+    "kitten": frozenset({"cat"}),
+    "puppy": frozenset({"dog"}),
+    "chick": frozenset({"bird", "chicken", "hen"}),
+    "duckling": frozenset({"duck"}),
+    "kid": frozenset({"goat"}),
+}
+YOUNG["mother"] = frozenset().union(*YOUNG.values())
+"""What the young of an animal is called: "a baby cow" is a calf."""
+
+NEGATIVE = frozenset("lack miss absent absence devoid bare empty exclude omit fail avoid".split())
+"""Words that say "not" or "without" in their own way; so do words in "-less" and "-free"."""
+
+COLLECTIVES = frozenset(
+    """group herd flock bunch pack row line pile stack collection assortment variety series set lot lots number array
+    cluster team school range crowd dozen selection heap plenty couple pair trio""".split()
+)
+"""What is "of" these is more than one, whatever its form: "a herd of zebra"."""
+
 NEARLY_SAME: dict[str, frozenset[str]] = {
-    "people": PERSONS,
+    **dict.fromkeys(("people", "person", "individual", "human", "figure"), PERSONS),
     "man": frozenset({"guy", "gentleman", "male"}),
     "woman": frozenset({"lady", "female"}),
     "lady": frozenset({"woman"}),
@@ -59,178 +150,40 @@ def _groups() -> dict[str, frozenset[str]]:
 ALIKE = _groups()
 """Words that captions use for one another, though WordNet keeps them apart: the lines of `alike.txt`."""
 
-IMPLIED_BY: dict[str, frozenset[str]] = {
-    word: frozenset(sources.split())
-    for word, sources in {
-        # Who does something.
-        "player": "tennis baseball soccer football basketball volleyball hockey golf frisbee game match team batter "
-        "pitcher catcher play",
-        "skier": "ski skiing",
-        "surfer": "surfboard surf",
-        "snowboarder": "snowboard",
-        "skateboarder": "skateboard skate",
-        "skater": "skateboard skate",
-        "rider": "ride horse motorcycle bike bicycle horseback",
-        "motorcyclist": "motorcycle motorbike",
-        "biker": "motorcycle motorbike bike",
-        "cyclist": "bike bicycle cycle",
-        "bicyclist": "bike bicycle cycle",
-        "batter": "bat",
-        "pedestrian": "walk sidewalk cross crosswalk",
-        "audience": "watch crowd",
-        "spectator": "watch crowd",
-        "onlooker": "watch",
-        "driver": "drive",
-        "passenger": "ride jetliner airliner",
-        "owner": "their his her",
-        "traveler": "luggage baggage suitcase",
-        # What somebody does with something, or which way.
-        "ski": "ski skier",
-        "surf": "surfboard surfer",
-        "skateboard": "skateboarder",
-        "cycle": "bike bicycle",
-        "bike": "bicycle",
-        "descend": "down",
-        "climb": "up",
-        "ascend": "up",
-        "enter": "into",
-        "exit": "out",
-        "leave": "out from",
-        "approach": "toward towards",
-        "follow": "behind",
-        "pass": "by past",
-        "wear": "in with dress outfit",
-        "dress": "in wear",
-        "clothe": "in wear",
-        "hold": "with hand",
-        "fill": "full of with in",
-        "full": "fill filled many of with",
-        "cover": "on over snowy under",
-        "surround": "around among between middle",
-        "top": "on",
-        "accompany": "with",
-        "decorate": "with on decoration",
-        "mount": "on",
-        "attach": "on to tie leash",
-        "tie": "leash",
-        "leash": "tie",
-        "face": "toward look",
-        "work": "use",
-        "try": "to",
-        "attempt": "to try",
-        "prepare": "ready about",
-        "ready": "prepare about",
-        "graze": "eat",
-        "feed": "eat",
-        "take": "selfie picture photo",
-        "reflect": "mirror reflection",
-        "play": "game player match",
-        "hand": "hold",
-        "horseback": "horse",
-        "equestrian": "horse",
-        "station": "platform train",
-        "dessert": "cake pie donut doughnut cookie ice",
-        "dragonfly": "dragon",
-        "share": "group together around",
-        "arrange": "line row set",
-        "carry": "with luggage bag",
-        "seat": "sit",
-        "photographer": "camera photograph",
-        "chef": "cook kitchen",
-        "commuter": "train bus station",
-        "park": "sit vehicle",
-        "traffic": "car vehicle bus truck",
-        "athlete": "player tennis baseball soccer ski surf",
-        "fisherman": "fish",
-        "toothbrush": "brush",
-        "luggage": "suitcase bag",
-        "bag": "luggage baggage",
-        "midair": "air",
-        "air": "midair airborne",
-        "airborne": "air fly jump",
-        "aerial": "air",
-        "trick": "flip twist stunt",
-        "stunt": "trick flip",
-        "mountain": "mountainside",
-        "ocean": "wave sea",
-        "alcoholic": "beer wine drink",
-        "bedridden": "bed",
-        "edge": "near next by along",
-        "various": "different assorted several many",
-        "busy": "crowded many traffic",
-        "crowded": "crowd busy many",
-        "crowd": "busy many",
-        "clothes": "shirt pants dress jacket suit uniform",
-        "clothing": "shirt pants dress jacket suit uniform",
-        "computer": "laptop macbook",
-        "appliance": "refrigerator stove oven microwave fridge",
-        "furniture": "chair table sofa couch bed",
-        "produce": "fruit vegetable",
-        "dine": "eat",
-        "ride": "surf surfboard skateboard snowboard horseback rider cyclist motorcyclist bike",
-        "motorcycle": "motorcyclist biker",
-        "people": "motorcyclist snowboarder skateboarder biker",
-        "cat": "kitten",
-        "dog": "puppy",
-        "sheep": "lamb ewe ram",
-        "horse": "pony foal equestrian horseback",
-        "cow": "calf cattle",
-        "cheeseburger": "burger hamburger",
-        "stoplight": "traffic",
-        # What follows from a word.
-        "male": "man boy men boys guy gentleman he his",
-        "female": "woman girl women girls lady she her",
-        "young": "child kid boy girl baby toddler infant",
-        "small": "few little",
-        "adult": "man woman",
-        "snowy": "snow",
-        "weather": "stormy sunny rainy cloudy windy snowy foggy day rain snow storm fog sun",
-        "sunshine": "sunny",
-        "railroad": "train track",
-        "railway": "train track",
-        "teddy": "stuffed",
-        "flower": "rose tulip daisy sunflower lily orchid bouquet",
-        "vegetable": "broccoli carrot bean salad",
-        "food": "meal dish pizza sandwich",
-        "meal": "food dish",
-        "drink": "beverage coffee tea beer wine juice soda",
-        "beverage": "drink coffee tea beer wine juice soda",
-        "other": "another",
-        "person": "someone somebody",
-        "middle": "center",
-        "handle": "hold",
-        "team": "player players",
-        "cutlery": "fork knife spoon",
-        "electronics": "computer laptop monitor",
-        "water": "lake ocean sea river pool wave",
-        "rest": "sit lie lay sleep lean",
-        "alone": "lone",
-        "lone": "alone",
-        "wooden": "wood",
-        "wood": "wooden",
-        "woolen": "wool",
-        "golden": "gold",
-        "metallic": "metal",
-        "youth": "young",
-        "youngster": "young",
-        "row": "line lined",
-        "line": "row rows queue side",
-        "ingredient": "food item salad",
-        "lie": "bed lay",
-        "game": "play wii match",
-        "racetrack": "race",
-        "run": "go travel",
-        "cross": "across",
-        "inside": "interior indoor",
-        "interior": "inside",
-    }.items()
-}
-"""Words, and words of the support that imply them."""
 
-FREE_WORDS = frozenset("close closely together near nearby alongside bright brightly partially partly".split())
-"""Words of manner and distance that say next to nothing."""
+def _implied() -> dict[str, frozenset[str]]:
+    text = files(__package__).joinpath("implied.txt").read_text(encoding="utf-8")
+    lines = [line.partition(":") for line in text.splitlines() if line and not line.startswith("#")]
+    return {word: frozenset(sources.split()) for word, _, sources in lines}
+
+
+IMPLIED_BY = _implied()
+"""Words, and words of the support that imply them: the lines of `implied.txt`."""
+
+FREE_WORDS = frozenset(
+    """close closely together near nearby alongside bright brightly partially partly visible visibly present
+    fully completely entirely mostly mainly primarily currently actively directly immediately simply slightly highly
+    relatively seemingly apparently additional respective respectively overall entire whole""".split()
+)
+"""Words of manner, degree and distance that say next to nothing."""
+
+BROADER: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys("proceed navigate traverse journey progress head cruise pass".split(), ("travel", "move")),
+    **dict.fromkeys("interact engage".split(), ("touch", "talk", "play")),
+    **dict.fromkeys("consume dine".split(), ("eat", "drink")),
+    **dict.fromkeys("observe view".split(), ("look", "watch")),
+}
+"""Verbs that say no more than the verbs behind them, whose kinds support them: "drives" is "proceeds"."""
+
+DEGREES = frozenset("great high low considerable immense heavy full".split())
+"""Adjectives that say no more than "very" before a word that needs no support ("at great speed")."""
+
+ZERO_PLURALS = frozenset("sheep deer fish moose bison cattle buffalo elk salmon trout swine aircraft".split())
+"""Nouns of which one and several are written alike."""
 
 SAID_AS_PLURAL = frozenset(
-    "sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud".split()
+    """sky game weather street track stair wood ski headphone earbud water clothes rail wave cloud
+    hand foot arm leg ear eye face food fruit vegetable meat hair grass snow sand land light equipment surrounding
+    shoe boot glove sock curtain blind grounds area side""".split()
 )
 """Nouns of which one and several are said alike ("train track", "train tracks")."""

@@ -43,6 +43,13 @@ DETERMINERS = frozenset(
 )
 PAIRED = frozenset("glasses eyeglasses sunglasses pants shorts jeans trousers scissors binoculars goggles".split())
 """Plurals of which one is two: "a pair of glasses" is glasses."""
+_FINITE = frozenset("is are was were has have".split())
+_SUBJECTS = frozenset("he she it who which that".split())
+_PREPOSITIONS = frozenset(
+    """of in on at by from with without into onto over under for through across during behind near above below along
+    around beside between""".split()
+)
+_PLACES = frozenset("beside next behind above below under underneath in on at over outside inside before near".split())
 _AFTER_NOUN = frozenset("is are was were has have and or while".split())
 _BEFORE_VERB = frozenset("is are was were be been being am to not while and who that has have had".split())
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|n't")
@@ -166,6 +173,10 @@ class Lexicon:
                 waiting += self._above[synset]
         return found
 
+    def directly_above(self, synsets: Iterable[int]) -> set[int]:
+        """What `synsets` are kinds of, one step up; of adjectives what they cluster around ("arid": "dry")."""
+        return {above for synset in synsets for above in self._above[synset]}
+
     def part_of_speech(self, words: Sequence[str], place: int) -> int | None:
         """What `words[place]` is there; `None` for a function word. `words` are in lower case.
 
@@ -187,6 +198,19 @@ class Lexicon:
             weight[VERB] *= 0.1 if ends and NOUN in weight else 4
         if before in DETERMINERS or self._is(before, ADJECTIVE):
             weight.pop(VERB, None)
+        if NOUN in weight and after in _FINITE and not word.endswith(("ing", "ed")):
+            # "a tennis match is played".
+            weight.pop(VERB, None)
+        if NOUN in weight and (
+            self._cannot_be_verb(words, place) or (before in _PREPOSITIONS and not word.endswith(("ing", "ed")))
+        ):
+            weight.pop(VERB, None)
+        if ADJECTIVE in weight and NOUN in weight and self._is(before, NOUN) and not self._is(after, NOUN):
+            # "a mosquito net hangs"
+            weight.pop(ADJECTIVE)
+        if ADVERB in weight and after in _PLACES and before not in DETERMINERS and not self._is(before, ADJECTIVE):
+            # "right beside", "high above".
+            return ADVERB
         if before in _BEFORE_VERB and VERB in weight:
             weight[VERB] *= 4
         if ADJECTIVE in weight and NOUN in weight and after and NOUN in self._weights(after):
@@ -199,15 +223,31 @@ class Lexicon:
         if VERB not in weight or NOUN not in weight or not word.endswith("s") or not place:
             return False
         subject = words[place - 1]
+        if subject in _SUBJECTS:
+            return True
         if NOUN not in self._weights(subject) or self.is_plural(subject):
             return False
         if self._is(subject, NOUN) and self.is_living(subject):
+            return True
+        if place + 1 < len(words) and words[place + 1] in DETERMINERS:
+            # "the kitchen features a table".
             return True
         # Nothing that begins with "a" is a plural.
         start = place - 1
         while start and words[start - 1] not in FUNCTION_WORDS:
             start -= 1
         return bool(start) and words[start - 1] in ("a", "an", "one", "another", "each", "every")
+
+    def _cannot_be_verb(self, words: Sequence[str], place: int) -> bool:
+        """Whether the word is a bare stem behind a noun of which there is one: "a horse ride", not "a horse rides"."""
+        start = place - 1
+        if start < 0 or words[place].endswith(("s", "ed", "ing")) or NOUN not in self._weights(words[start]):
+            return False
+        while start and words[start - 1] not in FUNCTION_WORDS and place - start < 3:
+            start -= 1
+        # "a man and a woman walk"
+        together = start > 1 and words[start - 2] in ("and", "or")
+        return bool(start) and words[start - 1] in ("a", "an", "another", "each", "every") and not together
 
     def _is(self, word: str, part: int) -> bool:
         weight = self._weights(word)

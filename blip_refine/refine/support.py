@@ -7,21 +7,36 @@ A word may stand if the support has it in any form, a synonym of it, something t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
 
 from ..records import RefineRequest
 from .cleanup import COLOURS
-from .implied import ALIKE, FREE_VERBS, FREE_WORDS, IMPLIED_BY, NEARLY_SAME, PERSONS, POSTURES
-from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, lexicon, words_of
+from .implied import (
+    ALIKE,
+    BROADER,
+    FREE_VERBS,
+    FREE_WORDS,
+    IMPLIED_BY,
+    MOTIONS,
+    NEARLY_SAME,
+    PERSONS,
+    POSTURES,
+    RIDDEN,
+    WIDE_VERBS,
+    YOUNG,
+)
+from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, Lexicon, lexicon, words_of
 
 NUMBERS = {
     **{"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
     **{"nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15"},
     **{"sixteen": "16", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100"},
     **{"couple": "2", "pair": "2", "trio": "3", "twin": "2", "twins": "2", "dozen": "12", "double": "2", "both": "2"},
-    **{"triple": "3", "quartet": "4", "duo": "2"},
+    **{"triple": "3", "quartet": "4", "duo": "2", "dual": "2"},
 }
 MANY = {"several", "many", "dozens", "numerous", "multiple", "various", "hundreds", "crowd", "crowds", "lots"}
 NEGATIONS = {"no", "not", "n't", "never", "without", "none", "nobody", "nothing", "neither", "nor", "nowhere"}
@@ -132,10 +147,25 @@ class Support:
             persons = [word for word in caption if word.noun in PERSONS and word.noun not in ("people", "couple")]
             if len(persons) > 1 and not any(self.known.is_plural(word.lower) for word in persons):
                 found.add(str(len(persons)))
+            if (total := _persons_in(caption, self.known)) > 1:
+                found.add(str(total))
+            for place, word in enumerate(caption):
+                before, after = caption[:place], [one for one in caption[place + 1 :] if one.lower not in ("a", "an")]
+                pair = (*before[-1:], *after[:1])
+                if word.lower == "and" and len(pair) == 2 and all(self._is_one_living(one) for one in pair):
+                    found.add("2")
             nouns = [word.noun for word in caption if word.part == NOUN]
             if any(word.lower == "another" for word in caption) or any(nouns.count(noun) == 2 for noun in nouns):
                 found.add("2")
         return found
+
+    def _is_misspelt(self, lower: str) -> bool:
+        """Whether the support has the word with a slip of the pen: "skiis", "siting"."""
+        unknown = [one for one in self.lower if len(one) > 4 and one.isalpha() and not self.known.knows(one)]
+        return len(lower) > 3 and any(SequenceMatcher(None, one, lower).ratio() > 0.85 for one in unknown)
+
+    def _is_one_living(self, word: Word) -> bool:
+        return word.part == NOUN and self.known.is_living(word.lower) and not self.known.is_plural(word.lower)
 
     def holds(self, word: Word, of_a_thing: bool = False) -> bool:
         """Whether the support has what `word` says, or implies it.
@@ -150,24 +180,63 @@ class Support:
             return True
         if lower in FREE_WORDS or (lower in MANY and word.part != NOUN):
             return True
+        if self._is_misspelt(lower):
+            return True
         parts = lower.split("-")
         if len(parts) > 1 and all(self._holds_part(part) for part in parts if len(part) > 1):
             # "t-shirt" and "shirt", "snow-covered" and "snow".
             return True
         if word.part == VERB and (lemmas & FREE_VERBS or (of_a_thing and lemmas & POSTURES)):
             return True
+        if word.part == VERB and of_a_thing and lemmas & MOTIONS and self.lemmas & MOTIONS:
+            return True
         if not self.with_kinds:
             return bool(known.senses(lower) & self.senses)
         if NEARLY_SAME.get(word.noun, frozenset()) & self.names_of_nouns:
             return True
+        if lower.endswith("less") and self.lower & NEGATIONS and lower.removesuffix("less") in self.lemmas:
+            # "without a shirt".
+            return True
+        if YOUNG.get(word.noun, frozenset()) & self.names_of_nouns and {"baby", "young", "small"} & self.lemmas:
+            return True
         if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
             return True
-        if any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
+        # A heap is a "crowd" to WordNet; in captions a crowd is of persons.
+        crowd = word.noun == "crowd"
+        if not crowd and any(known.senses(lower, 5, part) & self.kinds for part in (NOUN, VERB, ADJECTIVE)):
             return True
-        return self._holds_derived(word, lemmas)
+        if word.part == VERB and not of_a_thing and "ride" in lemmas and "on" in self.lower and RIDDEN & self.lemmas:
+            return True
+        broader = {other for lemma in lemmas for other in BROADER.get(lemma, ())} if word.part == VERB else set()
+        if any(known.senses(other, 1, VERB) & self.kinds for other in broader):
+            return True
+        return self._holds_narrower(word) or self._holds_derived(word, lemmas)
+
+    def _holds_narrower(self, word: Word) -> bool:
+        """Whether an adjective clusters with one of the support, or a verb is one way to do what the support says.
+
+        "arid" is "dry", and "gazes" is "looks"; "flies" is not "moves", for verbs of motion have very different kinds.
+        """
+        known = self.known
+        if word.part == ADJECTIVE:
+            own, theirs = known.senses(word.lower, 2, ADJECTIVE), self._senses_of(ADJECTIVE)
+            around = known.directly_above(own)
+            return bool(around & theirs or around & known.directly_above(theirs))
+        if word.part == VERB:
+            return bool(known.directly_above(known.senses(word.lower, 2, VERB)) & self._senses_of(VERB))
+        return False
+
+    def _senses_of(self, part: int) -> set[int]:
+        """The commonest senses of the adjectives or the verbs of the support, but for verbs that say little."""
+        words = [word for word in self.words if word.part == part and colour_of(word.lower) is None]
+        if part == VERB:
+            words = [word for word in words if not self.known.lemmas(word.lower) & (FREE_VERBS | WIDE_VERBS)]
+        return {sense for word in words for sense in self.known.senses(word.lower, 2, part)}
 
     def _holds_part(self, part: str) -> bool:
         lemmas = self.known.lemmas(part)
+        if part == "mid" or (part == "free" and self.lower & NEGATIONS) or number_of(part) in self.numbers:
+            return True
         if part in FUNCTION_WORDS or lemmas & (FREE_VERBS | POSTURES | self.lemmas):
             return True
         return any(one in self.lemmas for lemma in lemmas for one in self.known.derived(lemma))
@@ -187,6 +256,16 @@ class Support:
                     return True
         if known.is_living(lower) and any(stem in self.lemmas for stem in _stems_of_agent(word.noun)):
             return True
+        if (
+            word.part == NOUN
+            and len(word.noun) > 3
+            and any(
+                # A snowboard is a board, an airplane is a plane.
+                one.endswith(word.noun) and one[: -len(word.noun)] in known.entries
+                for one in self.names_of_nouns
+            )
+        ):
+            return True
         stem = next((lower.removesuffix(end) for end in ("side", "top") if lower.endswith(end) and lower != end), None)
         if stem is not None and stem in self.lemmas:
             # "tabletop", "hillside".
@@ -200,6 +279,21 @@ class Support:
         ):
             return True
         return False
+
+
+def _persons_in(caption: Sequence[Word], known: Lexicon) -> int:
+    """How many persons "two men and a woman" are; 0 where somebody is not counted."""
+    total = 0
+    for place, word in enumerate(caption):
+        if word.part == NOUN and word.noun in PERSONS:
+            before = place - 1
+            while before > 0 and caption[before].part == ADJECTIVE:
+                before -= 1
+            said = number_of(caption[before].lower) or ("1" if caption[before].lower in ("a", "an", "another") else "")
+            if before < 0 or not said.isdigit():
+                return 0
+            total += int(said)
+    return total
 
 
 def _stems_of_agent(noun: str) -> set[str]:
