@@ -23,13 +23,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blip_refine.jsonlines import read_jsonl, write_json
-from blip_refine.records import RefineRequest
-from blip_refine.refine.facts import FactsGuard, PolarityGuard
-from blip_refine.refine.guards import SEEN_MARGIN, Guards
-
+# The guards that are measured are those of this checkout, whatever is installed.
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from blip_refine.jsonlines import read_jsonl, write_json  # noqa: E402
+from blip_refine.records import RefineRequest  # noqa: E402
+from blip_refine.refine.facts import FactsGuard, PolarityGuard  # noqa: E402
+from blip_refine.refine.guards import SEEN_MARGIN, Guards  # noqa: E402
 from scripts.build_guard_pairs import inventions  # noqa: E402
 from tests.refine.server import FakeModel, serving  # noqa: E402
 
