@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +32,14 @@ def test_example_runs_with_smoke(example, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.strip()
+
+
+def test_the_table_of_examples_shows_every_one_with_flags_that_it_has():
+    root = EXAMPLES[0].parent.parent
+    page = (root / "docs" / "examples.md").read_text(encoding="utf-8")
+    shown = [shlex.split(command) for command in re.findall(r"`python (examples/[^`]+)`", page)]
+    assert [command[0] for command in shown] == [f"examples/{path.name}" for path in EXAMPLES if path.name[0] == "0"]
+    for name, *words in shown:
+        code = (root / name).read_text(encoding="utf-8")
+        missing = [word for word in words if word.startswith("--") and f'add_argument("{word}"' not in code]
+        assert not missing, f"{name} has no {missing}"

@@ -150,8 +150,11 @@ def ablate(
     refiners = list(dict.fromkeys(["none", *(refiner or [])]))
     unused = unused_choices(refiners, refiner_prompt or (), guards or ())
     if unused:
-        flag, kinds = ("--refiner-prompt", "instruct or openai") if unused == "prompts" else ("--guards", "bart, instruct or openai")
-        raise ConfigurationError(f"{flag} acts on no refiner of this grid: add --refiner {kinds}, or leave it out.")
+        flag = {"prompts": "--refiner-prompt", "guards": "--guards"}[unused]
+        raise ConfigurationError(
+            f"{flag} acts on no refiner of this grid: add one that asks a language model (--refiner openai:MODEL), or "
+            "leave it out."
+        )
     cells = make_grid(list(ways) or [SERVER_DECODING], refiners, refiner_prompt or (), guards or ())
     asked = options
     if is_served(model) and not any("openai" in kinds_of(one) for one in refiners):

@@ -239,7 +239,9 @@ def print_captioners(captioners: Mapping[str, Mapping[str, Any]]) -> None:
 
     if captioners:
         rows = [captioner_row(name, facts) for name, facts in captioners.items()]
-        output.table(CAPTIONER_COLUMNS, rows, title="Captioners (seconds, tokens and dollars per image)")
+        output.table(
+            CAPTIONER_COLUMNS, rows, title="Captioners (seconds and tokens per image, dollars per 1,000 images)"
+        )
 
 
 def _print_extremes(found: SystemComparison) -> None:

@@ -188,12 +188,16 @@ def _add_captioners(rows: list[dict[str, Any]], captioners: Sequence[str]) -> li
 
 def _summarize_all(run: Path, database: Path | None, exclude: list[str]) -> None:
     """Summarize one study, or all that the run folder holds, and write the summary and the card."""
-    from ..errors import DataError
+    from ..errors import ConfigurationError, DataError
     from ..evaluation.human import RatingStudy
     from ..jsonlines import read_json_object, write_json
 
     paths = [database] if database is not None else [run / name for name in FILES.values() if (run / name).is_file()]
     studies = [RatingStudy(path) for path in paths or [run / FILES["rating"]]]
+    raters = {name for study in studies for name in study.raters()}
+    unknown = [name for name in exclude if name not in raters]
+    if unknown and raters:
+        raise ConfigurationError(f"--exclude {unknown[0]!r} names no rater; there are {', '.join(sorted(raters))}.")
     # A study that is summarized by itself leaves the other's part as it is.
     human, done = read_json_object(run / "human.json"), False
     for study in studies:

@@ -199,6 +199,12 @@ class RatingStudy:
         with self.connect() as database:
             return database.execute("SELECT 1 FROM raters WHERE token IS NOT NULL").fetchone() is not None
 
+    def raters(self) -> list[str]:
+        """The names of all raters, those with a link who have not begun among them."""
+        with self.connect() as database:
+            rows = database.execute("SELECT rater FROM raters UNION SELECT rater FROM tasks ORDER BY rater")
+            return [rater for (rater,) in rows]
+
     # Tasks
 
     def next_task(self, rater: str) -> RatingTask | None:

@@ -118,7 +118,7 @@ def summarize(
         reports = rater_reports(database, answers)
     kept = [answer for answer in answers if answer.rater not in exclude]
     if not kept:
-        raise DataError(f"{study.path} holds no ratings yet.")
+        raise DataError(f"{study.path} holds no ratings {'of others' if answers else 'yet'}.")
     by_image = _by_image(kept)
     systems: dict[str, dict[str, MeanRating]] = {}
     for system in study.systems:

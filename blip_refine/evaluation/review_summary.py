@@ -96,7 +96,7 @@ def summarize_review(study: RatingStudy, *, exclude: Sequence[str] = ()) -> Revi
         ).fetchall()
     kept = [answer for answer in answers if answer.rater not in exclude]
     if not kept:
-        raise DataError(f"{study.path} holds no reviews yet.")
+        raise DataError(f"{study.path} holds no reviews {'of others' if answers else 'yet'}.")
     agreements = {mark: agreement(answer_table(kept, mark), "nominal") for mark in MARKS}
     return ReviewSummary(
         images=len({answer.image for answer in kept}),

@@ -41,7 +41,7 @@ def review_note(run: RunFolder) -> str | None:
     raters = sum(one.get("rater") not in excluded for one in review.get("raters") or ())
     parts = [
         f"{review[key]:,} {label}"
-        for key, label in (("reviews", "captions reviewed"), ("images", "images"))
+        for key, label in (("reviews", "reviews of captions"), ("images", "images"))
         if is_number(review.get(key))
     ]
     if raters:

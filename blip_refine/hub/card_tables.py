@@ -312,7 +312,7 @@ def people_note(run: RunFolder) -> str | None:
         return None
     parts = [
         f"{run.people[key]:,} {label}"
-        for key, label in (("ratings", "captions rated"), ("images", "images"))
+        for key, label in (("ratings", "ratings of captions"), ("images", "images"))
         if is_number(run.people.get(key))
     ]
     if run.people.get("raters"):

@@ -92,7 +92,7 @@ def test_compare(dataset, tmp_path, capsys, other):
             "--metrics", "Bleu,CIDEr", "-o", folder, "--data-dir", dataset.parent,
         )  # fmt: skip
     assert code == 0, error
-    assert "Captioners (seconds, tokens and dollars per image)" in printed and "110.0" in printed
+    assert "Captioners (seconds and tokens per image, dollars per 1,000 images)" in printed and "110.0" in printed
     systems = json.loads((folder / "coco_metrics.json").read_text())["systems"]
     facts = {name: row["captioner"] for name, row in systems.items()}
     assert facts["ours"]["model"] == "starter" and "tokens" not in facts["ours"]

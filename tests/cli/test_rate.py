@@ -58,6 +58,14 @@ def test_summary_without_a_rater(rated, capsys):
     assert "undefined (one rater)" in page and "0.00</strong>" not in page
 
 
+def test_who_is_left_out_has_rated(rated, capsys):
+    code, _, error = command(capsys, rated, "--summary", "--exclude", "bop")
+    assert code == 2 and "--exclude 'bop' names no rater; there are ann, bob." in " ".join(error.split())
+    code, _, error = command(capsys, rated, "--summary", "--exclude", "ann", "--exclude", "bob")
+    assert code == 2 and "holds no ratings of others" in " ".join(error.split())
+    assert not (rated / "human.json").exists()
+
+
 def test_study_draws_images_and_systems(rated):
     study = RatingStudy(rated / "ratings.sqlite")
     assert study.systems == ("before", "refined")
@@ -123,7 +131,7 @@ def test_reviews_join_ratings_in_summary_report_and_card(reviewed, capsys):
     (reviewed / "config.json").write_text('{"model_type": "blip"}')
     card = render_model_card(reviewed)
     assert "| omission | 3 of 3: 100.0 % [43.9, 100.0] | 0 of 3: 0.0 % [0.0, 56.1] |" in card
-    assert "12 captions reviewed, 3 images, 2 reviewers" in card
+    assert "12 reviews of captions, 3 images, 2 reviewers" in card
 
 
 def test_a_review_alone_is_summarized_and_shown(reviewed, capsys):
