@@ -108,6 +108,9 @@ class SourceOptions:
         from .sources import load_source
 
         _check_limit(limit)
+        made = self.ratios
+        if split is None and made is not None and not made.get("test") and made.get("validation"):
+            split = "validation"
         try:
             records = load_source(source, split=split or "test", **self.arguments)
         except SplitNotFoundError:

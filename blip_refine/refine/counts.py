@@ -118,8 +118,13 @@ def measured_over(counts: Mapping[str, Any] | None) -> str | None:
 
 
 def _short(reason: str) -> str:
-    """A reason without its particulars: "facts: it adds the noun 'mat', which ..." is "facts: it adds the noun"."""
-    return reason.partition(" '")[0].partition(" (")[0][:80]
+    """A reason without its particulars, so that equal ones can be counted.
+
+    "facts: it adds the noun 'mat', which ..." is "facts: it adds the noun", and "form: it is too long: 9 words, ..."
+    is "form: it is too long".
+    """
+    bare = reason.partition(" '")[0].partition(" (")[0]
+    return re.split(r":? -?\d", bare)[0].rstrip(":")[:80]
 
 
 def plain_reason(reason: str) -> str:

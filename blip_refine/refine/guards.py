@@ -73,7 +73,7 @@ class FormGuard:
             return "it has several lines"
         sentences, before = _sentences(text), _sentences(request.draft)
         if sentences > max(self.max_sentences, before):
-            return f"it has {sentences} sentences"
+            return f"it has too many sentences: {sentences}"
         if not self.about_the_image and _ABOUT_THE_IMAGE.match(text) and not _ABOUT_THE_IMAGE.match(request.draft):
             return "it talks about the image instead of saying what is in it"
         return None if self.language is None else self._language_problem(request, text)
@@ -168,7 +168,7 @@ class Guards:
         grounding (`GroundingGuard`, *optional*): Off by default: it needs a captioner.
         matching (`MatchingGuard`, *optional*): Off by default: it needs an image-text matching model.
         holds_to_words (`bool`, defaults to `False`): Ask `facts` and `polarity` of a refiner that sees the picture,
-            too. Guards that are chosen by their names do.
+            too, and not of the captioner at hand. Guards that are chosen by their names do: they and no other act.
     """
 
     form: FormGuard | None = field(default_factory=FormGuard)
@@ -189,15 +189,17 @@ class Guards:
             seen (`bool`, defaults to `False`): Whoever wrote `text` saw the request's image, if it has one. What is
                 in the picture is support then, and the words of the draft are not what `text` is held to: `facts` and
                 `polarity` make room for `grounding` or `matching`.
-            likelihood (`Callable`, *optional*): The captioner at hand. Without `grounding` and `matching` it does what
-                `grounding` does, with a margin of `SEEN_MARGIN`.
+            likelihood (`Callable`, *optional*): The captioner at hand. Without `grounding`, `matching` and
+                `holds_to_words` it does what `grounding` does, with a margin of `SEEN_MARGIN`.
         """
         seen = seen and request.image is not None
+        if self.holds_to_words or self.matching is not None:
+            likelihood = None
         for name in GUARD_NAMES:
             guard = getattr(self, name)
             if seen and name in _WORDS and not self.holds_to_words:
                 continue
-            if seen and name == "grounding" and self.matching is None and guard is None and likelihood is not None:
+            if seen and name == "grounding" and guard is None and likelihood is not None:
                 guard = GroundingGuard(likelihood, margin=SEEN_MARGIN)
             if guard is not None:
                 problem = guard.check(request, text)
@@ -227,7 +229,7 @@ class Guards:
                 raise ConfigurationError(f"The guard {name!r} needs a model: Guards({name}=...).")
         guards = cls()
         off = {name: None for name in ("form", "facts", "polarity") if name not in wanted}
-        return replace(guards, **off, holds_to_words=any(name in _WORDS for name in wanted))
+        return replace(guards, **off, holds_to_words=True)
 
     def in_language(self, language: str, max_words: int | None = None) -> Guards:
         """These guards for captions in another language than their drafts: facts can then only be checked by numbers

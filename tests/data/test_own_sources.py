@@ -442,7 +442,7 @@ def test_copies_of_a_picture_fall_on_one_side_across_mixed_sources(tmp_path):
     )
     assert len(train) > 5 and len(test) > 5 and not train & test and len(train | test) == 40
     assert load_source({str(tmp_path / "a"): 1}, split="validation", ratios={"train": 1, "validation": 0}) == []
-    with pytest.raises(ConfigurationError, match="no splits of its own, and 'dev2'"):
+    with pytest.raises(ConfigurationError, match="has no split 'dev2'"):
         load_source(sources, split="dev2")
     # Beside a source with splits of its own, they go to the side of their copies there.
     for n in range(40):
@@ -472,5 +472,5 @@ def test_unknown_sources_name_what_is_known_and_near(photos):
         load_source(photos / "captions.csv", captions_per_image=0)
     with pytest.raises(SourceNotFoundError, match="Where are the files of visual_genome"):
         load_source("visual_genome")
-    with pytest.raises(ConfigurationError, match="no splits of its own, and 'dev2'"):
+    with pytest.raises(ConfigurationError, match="has no split 'dev2'"):
         load_source(photos / "captions.csv", split="dev2")

@@ -126,6 +126,14 @@ def test_without_a_test_split_the_validation_split_is_read(coco):
         options.load(str(coco), limit=0)
 
 
+@pytest.mark.parametrize("ratios", ["train=60,validation=40", "60/40/0"])
+def test_without_a_test_share_the_validation_share_is_read(coco, ratios):
+    options = SourceOptions.parse({"ratios": ratios})
+    assert {one.split for one in options.load(str(coco)).records} == {"validation"}
+    with pytest.raises((ConfigurationError, DataError), match="no split 'test'|no images in its test split"):
+        options.load(str(coco), "test")
+
+
 def test_a_source_with_a_training_split_alone_is_split(tmp_path, caplog):
     folder = make_coco(tmp_path / "train-only", {"train2017": range(20)})
     parts = SourceOptions().load_parts(str(folder))

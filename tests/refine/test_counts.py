@@ -12,7 +12,7 @@ from blip_refine.records import Caption
 from blip_refine.refine import CircuitBreaker, as_refiner
 from blip_refine.refine.base import kinds_of, split_name
 from blip_refine.refine.captions import refine_captions
-from blip_refine.refine.counts import count_outcomes, describe_counts, measured_over
+from blip_refine.refine.counts import RefineCounts, count_outcomes, describe_counts, measured_over
 
 from .server import FakeModel, serving
 
@@ -26,6 +26,28 @@ def dead_url() -> str:
 
 def drafts(*texts: str) -> list[Caption]:
     return [Caption(text, text, image_id=str(place)) for place, text in enumerate(texts)]
+
+
+def test_rejections_of_one_kind_are_one_reason():
+    counts = RefineCounts()
+    for reason in (
+        "grounding: the captioner finds it less likely: -9.36 a token, the draft -0.21",
+        "grounding: the captioner finds it less likely: -6.37 a token, the draft -0.20",
+        "matching: it matches the picture less: 0.10, the draft 0.90",
+        "form: it is too long: 9 words, at most 8",
+        "form: it has too many sentences: 3",
+        "polarity: it makes one of several: 'dog'",
+        "facts: it adds the noun 'mat', which nothing supports",
+    ):
+        counts.count("rejected", reason)
+    assert counts.to_dict()["rejected"] == {
+        "grounding: the captioner finds it less likely": 2,
+        "matching: it matches the picture less": 1,
+        "form: it is too long": 1,
+        "form: it has too many sentences": 1,
+        "polarity: it makes one of several": 1,
+        "facts: it adds the noun": 1,
+    }
 
 
 def test_every_outcome_is_counted_by_reason():

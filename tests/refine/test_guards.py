@@ -59,7 +59,7 @@ WRONG = [
     ("a man", "\u0427\u0435\u043b\u043e\u0432\u0435\u043a", "form", "script"),
     ("a man stands on the street", "Man.", "form", "too short"),
     ("a man", "A man who is a man and a man who is a man.", "form", "too long"),
-    ("a man runs here and there", "A man. He runs. He runs here.", "form", "3 sentences"),
+    ("a man runs here and there", "A man. He runs. He runs here.", "form", "too many sentences: 3"),
     ("a man", "A\nman", "form", "several lines"),
     ("a man", "42", "form", "no words"),
 ]

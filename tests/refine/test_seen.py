@@ -48,6 +48,10 @@ def test_what_the_model_sees_is_support_and_nothing_else_is(caplog, starter):
     assert not blind.accepted and "facts: " in blind.reason, "a picture that was not sent is no support"
     [named] = asked(say, [seen], send_image=True, guards="form,facts")
     assert not named.accepted and "facts: " in named.reason, "guards that were named act as named"
+    doubtful = lambda request, captions: [0.0, -9.0]  # noqa: E731
+    for names in ("none", "form"):
+        [unguarded] = asked(say, [seen], captioner=doubtful, send_image=True, guards=names)
+        assert unguarded.accepted, "the captioner at hand is not one of the guards that were named"
     [unguarded] = asked(say, [seen], send_image=True, guards="none")
     assert unguarded.accepted and not caplog.text, "who switched the guards off is not warned"
 

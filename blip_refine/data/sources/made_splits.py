@@ -77,7 +77,11 @@ def check_made(wanted: str | None, ratios: Mapping[str, float] | None, name: str
 
     made = ratios or DEFAULT_RATIOS
     if wanted is not None and wanted not in made:
-        raise ConfigurationError(f"{name} has no splits of its own, and {wanted!r} is not one of {', '.join(made)}.")
+        raise ConfigurationError(
+            f"{name} has no split {wanted!r}: its images are split into {', '.join(made)}. Ask for one of these "
+            "with split=..., or for other splits with ratios=...",
+            arguments=("split", "ratios"),
+        )
 
 
 def of_split(records: Sequence[CaptionRecord], wanted: str, name: str) -> list[CaptionRecord]:
