@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 from .inputs import ImageSource, expand_images, is_one_image, with_prompts
 from .prepared import PreparedImage
 from .records import Caption
-from .refine.base import RefinerLike, as_refiner
+from .refine.base import Refiner, RefinerLike, as_refiner
 from .refine.captions import refine_captions
 from .refine.safety import CircuitBreaker
 from .review import ReviewRules
@@ -85,6 +85,22 @@ class CaptionStream:
         self.url_limits = url_limits or UrlLimits()
         self.refiner_timeout = refiner_timeout
         self.breaker = CircuitBreaker()
+
+    def with_candidates(self, needed: int) -> CaptionStream:
+        """The same captioner with at least `needed` captions per image, the draft included.
+
+        Args:
+            needed (`int`): Captions per image.
+
+        Raises:
+            ConfigurationError: It gives one.
+        """
+        if needed > 1:
+            raise ConfigurationError(f"{self.name} gives one caption per image, and {needed} are needed.")
+        return self
+
+    def check_refiner(self, refiner: Refiner) -> None:
+        """Refuse a refiner that this captioner has too few captions for. Captioners that decode here refuse none."""
 
     def settings(self) -> Mapping[str, Any]:
         """All that can change a caption besides the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -85,14 +86,26 @@ class HubCaptioner(CaptionStream):
         )
         self.decoding = stock_decoding(captioner, decoding, changes)
         self._wider: DecodingOptions | None = None
-        needed = 1 if self.refiner is None else self.refiner.needs_candidates
+        self._widen(1 if self.refiner is None else self.refiner.needs_candidates)
+        check_captioner(captioner, name, self.prompt)
+
+    def _widen(self, needed: int) -> None:
         if needed > 1:
-            base = self.decoding or stock_decoding(captioner, None, {"num_beams": 1})
+            base = self.decoding or stock_decoding(self.captioner, None, {"num_beams": 1})
             assert base is not None
             draft, self._wider = with_candidates(base, needed)
             if self._wider is None:
                 self.decoding = draft
-        check_captioner(captioner, name, self.prompt)
+
+    def with_candidates(self, needed: int) -> HubCaptioner:
+        """The same captioner, decoding at least `needed` captions per image: the draft as before, others behind it.
+
+        Args:
+            needed (`int`): Captions per image, the draft included.
+        """
+        wider = copy.copy(self)
+        wider._widen(needed)
+        return wider
 
     @classmethod
     def load(

@@ -17,7 +17,7 @@ from ..inputs import ImageSource
 from ..models.other_captioners import DEFAULT_INSTRUCTION
 from ..prepared import PreparedImage, prepare_image
 from ..records import Caption, RefineRequest
-from ..refine.base import Proposal, RefinerLike
+from ..refine.base import Proposal, Refiner, RefinerLike
 from ..refine.cache import answer_key
 from ..refine.counts import plain_reason
 from ..refine.openai import OpenAIRefiner, picture_url
@@ -151,12 +151,24 @@ class ServerCaptioner(CaptionStream):
             url_limits=url_limits,
             refiner_timeout=refiner_timeout,
         )
-        if self.refiner is not None and self.refiner.needs_candidates > 1:
-            raise ConfigurationError(
-                f"The refiner {self.refiner.name!r} needs {self.refiner.needs_candidates} captions per image, and "
-                f"{spec.name} gives one. Choose a refiner that works on one caption, such as rules."
-            )
+        if self.refiner is not None:
+            self.check_refiner(self.refiner)
         self.server.check()
+
+    def check_refiner(self, refiner: Refiner) -> None:
+        """Refuse a refiner that needs several captions per image.
+
+        Args:
+            refiner ([`Refiner`]): What is to work on the captions.
+
+        Raises:
+            ConfigurationError: A server gives one caption per image.
+        """
+        if refiner.needs_candidates > 1:
+            raise ConfigurationError(
+                f"The refiner {refiner.name!r} needs {refiner.needs_candidates} captions per image, and {self.name} "
+                "gives one. Choose a refiner that works on one caption, such as rules."
+            )
 
     def describe(self) -> dict[str, Any]:
         """What results say of this captioner."""

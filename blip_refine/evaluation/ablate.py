@@ -24,6 +24,7 @@ from ..records import CaptionRecord
 from ..refine.base import Refiner, load_refiner
 from ..refine.cache import AnswerCache
 from ..refine.options import share_options
+from .ablated import AblatedCaptioner
 from .ablation_cells import (
     NO_REFINER,
     SERVER_DECODING,
@@ -233,6 +234,10 @@ def run_ablation(
     with AnswerCache(folder / "answers.sqlite") as cache:
         # What can be refused is refused before anything is captioned.
         built_for = {cell: build_refiner(cell, cache, options.get(cell.refiner, {}), make_refiner) for cell in cells}
+        if isinstance(captioners, AblatedCaptioner):
+            for built in built_for.values():
+                if built is not None:
+                    captioners.check_refiner(built.refiner)
         for cell, built in built_for.items():
             if on_cell is not None:
                 on_cell(cell)

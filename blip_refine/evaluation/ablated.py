@@ -8,6 +8,7 @@ from typing import Any
 
 from ..captioners.spec import CaptionerSpec, is_other, is_served, load_captioner_stream
 from ..errors import ConfigurationError
+from ..refine.base import Refiner
 from .evaluator import PipelineSystem
 
 
@@ -73,6 +74,11 @@ class AblatedCaptioner:
         if self._server is not None:
             return self._server
         return PipelineSystem(load_captioner_stream(self.model, **self.ways[decoding], **self.options))
+
+    def check_refiner(self, refiner: Refiner) -> None:
+        """Refuse a refiner that this captioner has too few captions for ([`ServerCaptioner.check_refiner`])."""
+        if self._server is not None:
+            self._server.pipeline.check_refiner(refiner)
 
     @property
     def identity(self) -> str:

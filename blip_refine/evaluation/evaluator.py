@@ -195,6 +195,10 @@ class PipelineSystem:
         self.images += len(captions)
         return captions
 
+    def with_candidates(self, needed: int) -> PipelineSystem:
+        """The same captioner, with at least `needed` captions per image for a refiner."""
+        return PipelineSystem(self.pipeline.with_candidates(needed))
+
     def facts(self, captions: Iterable[Caption]) -> dict[str, Any]:
         """What results say of how captions were made.
 
@@ -220,10 +224,6 @@ def refiner_of(system: System) -> str | None:
     if not isinstance(system, str) or is_file_of_predictions(system):
         return None
     return split_refiner(system)[1] or None
-
-    def with_candidates(self, needed: int) -> PipelineSystem:
-        """The same captioner, with at least `needed` captions per image for a refiner."""
-        return PipelineSystem(self.pipeline.with_candidates(needed))
 
 
 class NamedSystem:

@@ -149,16 +149,33 @@ def test_ablate(dataset, tmp_path, capsys, other):
     assert len(model.calls) == 1 + 3
 
 
+def test_ablate_with_a_refiner_that_needs_candidates(dataset, tmp_path, capsys, other):
+    common = ("--dataset", dataset, "--data-dir", dataset.parent, "--split", "test", "--metrics", "Bleu")
+    common = (*common, "--refiner", "consensus")
+    code, _, error = command(
+        capsys, "ablate", f"hf:{other('git')}", *common, "--decoding", "num_beams=2", "-o", tmp_path / "hf"
+    )
+    assert code == 0, error
+    cells = json.loads((tmp_path / "hf" / "ablation.json").read_text())["cells"]
+    assert cells[1]["name"] == "num_beams=2 | consensus" and cells[1]["refinement"]["asked"] == 3
+    wide = [row for path in (tmp_path / "hf" / "drafts").glob("*/*.jsonl") for row in rows_of(path)]
+    assert max(len(row["candidates"]) for row in wide) > 2
+    with seeing() as model:
+        code, _, error = command(capsys, "ablate", f"openai:m@{model.url}", *common, "-o", tmp_path / "server")
+    assert code == 2 and "'consensus' needs 5 captions per image" in " ".join(error.split())
+    assert len(model.calls) == 1, "the question before the run"
+
+
 def test_rate(tmp_path, capsys):
     run = make_run(tmp_path / "run", images=4)
     with seeing() as model:
-        study = _begin(run, run / "r.sqlite", "refined", 3, 1, 0, 0, [f"server=openai:m@{model.url}"])
+        study = _begin(run, run / "r.sqlite", "refined", 3, 1, 0, 0, captioners=[f"server=openai:m@{model.url}"])
         assert study.systems == ("refined", "server") and len(model.calls) == 4
         with study.connect() as database:
             captions = [json.loads(row["captions"]) for row in database.execute("SELECT captions FROM items")]
         assert all("picture of" in one["server"] for one in captions) and len(captions) == 3
         with pytest.raises(ConfigurationError, match="has a system 'refined' already"):
-            _begin(run, run / "s.sqlite", None, 3, 1, 0, 0, [f"refined=openai:m@{model.url}"])
+            _begin(run, run / "s.sqlite", None, 3, 1, 0, 0, captioners=[f"refined=openai:m@{model.url}"])
     code, _, error = command(capsys, "rate", run, "--database", run / "r.sqlite", "--captioner", "a=hf:x/y")
     assert code == 2 and "is one already" in error
 
