@@ -122,8 +122,10 @@ class ServerCaptioner(CaptionStream):
         **options: Any,
     ):
         given = {name: value for name, value in (changes or {}).items() if value is not None}
-        for name, value in {"decoding": decoding, **given}.items():
-            if value is not None and name != "max_new_tokens":
+        asked = {name: value for name, value in {"decoding": decoding, **given}.items() if value is not None}
+        # Sampling implies these: what was typed is named first.
+        for name in sorted(asked, key=("num_beams", "do_sample").__contains__):
+            if name != "max_new_tokens":
                 raise ConfigurationError(
                     f"--{name.replace('_', '-')} has no effect with the captioner {spec.name}: its server decodes. "
                     "Leave it out."

@@ -51,6 +51,7 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
         **_implied({**given, **dict.fromkeys(_names(flags))}),
     }
     from_config = {name: given.pop(name, None) for name in own}
+    _check_kinds(from_config, config)
     own = {name: from_config[name] if value is None else value for name, value in own.items()}
     parser = _make_parser(CaptionTrainingArguments)
     from_file = [part for name, value in given.items() for part in _as_flag(name, value)]
@@ -66,6 +67,19 @@ def parse_training_arguments(flags: Sequence[str], config: Path | None, own: dic
     if unknown:
         raise ConfigurationError(_unknown(unknown[0], names + list(own)))
     return args, own
+
+
+_WHOLE = ("train_images", "eval_images", "image_size", "spice_images", "max_output_tokens")
+_SWITCHES = ("lora", "dora", "merge", "send_image")
+
+
+def _check_kinds(settings: dict[str, Any], config: Path | None) -> None:
+    """Refuse words where the command has numbers and switches: a flag is checked by the command, a file is not."""
+    for names, kind, wanted in ((_WHOLE, int, "a whole number"), (_SWITCHES, bool, "true or false")):
+        for name in names:
+            value = settings.get(name)
+            if value is not None and type(value) is not kind:
+                raise ConfigurationError(f"{config}: {name} must be {wanted}, not {value!r}.")
 
 
 def training_preset(name: str) -> dict[str, Any]:

@@ -37,7 +37,10 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"The budget's `{name}` must be more than 0, not {value}.")
-        if self.prices is not None and (len(self.prices) != 2 or min(self.prices) < 0):
+        two = isinstance(self.prices, (tuple, list)) and len(self.prices) == 2
+        if self.prices is not None and not (
+            two and all(isinstance(one, (int, float)) and one >= 0 for one in self.prices)
+        ):
             raise ConfigurationError("`prices` are two numbers: dollars for a million tokens read, and written.")
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError(

@@ -73,6 +73,13 @@ def test_caption_by_a_server(photos, tmp_path, capsys):
     assert {row["caption"].split()[1] for row in rows_of(out) if not row.get("error")} == {"red", "green", "blue"}
 
 
+def test_the_flag_that_was_typed_is_the_one_refused(photos, tmp_path, capsys):
+    name = "openai:m@http://127.0.0.1:9/v1"
+    arguments = ("caption", photos, "--model", name, "-o", tmp_path / "c.jsonl", "--temperature", "0.5")
+    code, _, error = command(capsys, *arguments)
+    assert code == 2 and "--temperature has no effect with the captioner openai:m" in error
+
+
 def test_a_server_that_answers_nothing_fails_the_command(photos, tmp_path, capsys):
     with seeing(FakeModel(lambda call: "long_rate_limit" if call.number else "answer")) as model:
         name = f"openai:m@{model.url}"

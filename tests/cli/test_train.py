@@ -274,6 +274,21 @@ def test_decoding_that_cannot_be_is_refused_in_one_sentence(capsys, flags, messa
     assert code == 2 and message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("send_image: maybe", "send_image must be true or false, not 'maybe'"),
+        ("train_images: few", "train_images must be a whole number, not 'few'"),
+        ("prices: 3", "`prices` are two numbers"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused_in_one_sentence(tmp_path, capsys, line, message):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"dataset: scenes:everyday\nrefiner: openai:m\nbase_url: http://127.0.0.1:9/v1\n{line}\n")
+    code, _, error = call(capsys, "--config", str(path), "--output", str(tmp_path / "run"))
+    assert code == 2 and message in error and "Traceback" not in error and not (tmp_path / "run").exists()
+
+
 def test_no_captions_means_the_loss_alone():
     args = CaptionTrainingArguments(predict_with_generate=False)
     assert args.loss_only and args.metric_for_best_model == "loss"
