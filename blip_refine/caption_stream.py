@@ -239,7 +239,7 @@ class CaptionStream:
                 self.refiner,
                 captions,
                 images=[one.source.image for one in batch],
-                metadata=[one.source.metadata for one in batch],
+                metadata=[one.source.facts or {} for one in batch],
                 breaker=self.breaker,
                 timeout=self.refiner_timeout,
             )

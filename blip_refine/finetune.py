@@ -305,7 +305,7 @@ def refine_with_progress(
                 refiner,
                 batch,
                 images=[record.image for record in shown],
-                metadata=[record.metadata for record in shown],
+                metadata=[record.facts for record in shown],
                 breaker=breaker,
             )
             advance(len(batch))

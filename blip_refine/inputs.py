@@ -43,7 +43,8 @@ class ImageSource:
         image_id (`str`): Its path or URL, its id in a dataset, or its place in the input. Bytes of a path that are no
             text are written as `\\xff`, so that the name can be written to any file.
         image (`ImageInput`, *optional*): The picture, not decoded yet where it need not be.
-        metadata (`Mapping[str, Any]`): What a dataset knows of it; handed to refiners.
+        metadata (`Mapping[str, Any]`): What a dataset knows of it, for prompt templates.
+        facts (`Mapping[str, Any]`, *optional*): What refiners are told; `metadata` by default.
         error (`str`, *optional*): Why it cannot be an image.
         prompt (`str`, *optional*): What its caption begins with, where it has a prompt of its own.
     """
@@ -53,8 +54,11 @@ class ImageSource:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     prompt: str | None = None
+    facts: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.facts is None:
+            object.__setattr__(self, "facts", self.metadata)
         if not self.image_id.isascii():
             object.__setattr__(self, "image_id", as_text(self.image_id))
 
@@ -190,7 +194,7 @@ def _image_column(dataset: Any) -> str | None:
 
 def _name(item: Any, place: int, column: str | None, limits: UrlLimits) -> ImageSource:
     if isinstance(item, CaptionRecord):
-        return ImageSource(item.image_id, item.image, item.metadata, prompt=item.prompt)
+        return ImageSource(item.image_id, item.image, item.metadata, prompt=item.prompt, facts=item.facts)
     if isinstance(item, ImageSource):
         return item
     if isinstance(item, UnsearchableFolder):

@@ -65,6 +65,12 @@ class CaptionRecord:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     prompt: str | None = None
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a refiner may be told: `metadata`, or nothing where the true `objects` are known. There the metadata are
+        part of the truth, and a refiner that is told the answer would be measured too well."""
+        return self.metadata if self.objects is None else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:

@@ -188,7 +188,7 @@ def make_cell(
     requests = [
         request
         for record in records
-        if (request := refine_request(drafts.captions[record.image_id], record.image, record.metadata))
+        if (request := refine_request(drafts.captions[record.image_id], record.image, record.facts))
     ]
     path = folder / "cells" / f"{file_name(cell.name)}.json"
     made_of = _made_of(cell, requests, batch_size, options)

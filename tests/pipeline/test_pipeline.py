@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count, islice
 
 import pytest
@@ -228,3 +229,16 @@ def test_memory_stays_flat(make_pipeline):
     before = run(300)
     # Holding on to what the model is given would take 108 KiB an image.
     assert run(1000) - before < 20_000
+
+
+def test_a_refiner_is_not_told_what_is_true_of_a_drawn_scene(make_pipeline):
+    scene = make_scene("everyday", "test", 0)
+    own = replace(scene, objects=None, metadata={"place": "Rome"})
+    seen = []
+
+    def watch(request):
+        seen.append(dict(request.metadata))
+        return request.draft
+
+    make_pipeline(refiner=watch)([scene, own])
+    assert scene.metadata["place"] and seen == [{}, {"place": "Rome"}]
