@@ -76,7 +76,8 @@ FREE_VERBS = frozenset(
 POSTURES = frozenset(
     """park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve
     adorn arrange accompany stack pile heap drape enclose encircle border flank furnish occupy plant stick set lay
-    mount scatter spread crowd pack await support house extend tower protrude adjoin prop fit stock load leave""".split()
+    mount scatter spread crowd pack await support house extend tower protrude adjoin prop
+    fit stock load leave""".split()
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
