@@ -76,7 +76,8 @@ FREE_VERBS = frozenset(
 POSTURES = frozenset(
     """park face sit stand lie lay rest hang hold lean line stretch surround fill cover top decorate serve
     adorn arrange accompany stack pile heap drape enclose encircle border flank furnish occupy plant stick set lay
-    mount scatter spread crowd pack await support house extend tower protrude adjoin prop""".split()
+    mount scatter spread crowd pack await support house extend tower protrude adjoin prop
+    fit stock load leave""".split()
 )
 """Verbs that tell nothing new of a thing ("a cup stands on a table"), and much of a person or an animal."""
 
@@ -87,7 +88,7 @@ RIDDEN = frozenset(
 """What who is on it rides."""
 
 MOTIONS = frozenset(
-    "travel move go run roll drive pass head cruise glide proceed approach fly soar ride float sail".split()
+    "travel move go run roll drive pass head cruise glide proceed approach fly soar ride float sail steer".split()
 )
 """Verbs of which one is as good as the other for a vehicle."""
 
@@ -112,6 +113,12 @@ YOUNG: dict[str, frozenset[str]] = {
 }
 YOUNG["mother"] = frozenset().union(*YOUNG.values())
 """What the young of an animal is called: "a baby cow" is a calf."""
+
+YOUNG_PERSONS: dict[str, frozenset[str]] = {
+    "girl": frozenset({"woman", "lady", "female"}),
+    "boy": frozenset({"man", "male", "guy"}),
+}
+"""What somebody is called who is "young" in the draft: "a young woman" is a girl."""
 
 NEGATIVE = frozenset("lack miss absent absence devoid bare empty exclude omit fail avoid".split())
 """Words that say "not" or "without" in their own way; so do words in "-less" and "-free"."""

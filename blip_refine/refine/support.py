@@ -28,6 +28,7 @@ from .implied import (
     RIDDEN,
     WIDE_VERBS,
     YOUNG,
+    YOUNG_PERSONS,
 )
 from .lexicon import ADJECTIVE, FUNCTION_WORDS, NOUN, VERB, Lexicon, lexicon, words_of
 
@@ -126,6 +127,11 @@ class Support:
         self.names_of_nouns = {noun.noun for noun in self.nouns}
         self.joined = self.lower | {a + b for a, b in zip(self._in_a_row(), self._in_a_row()[1:], strict=False)}
         self.joined |= {low.replace("-", "") for low in self.lower}
+        self.young = {
+            after.noun
+            for before, after in zip(self.words, self.words[1:], strict=False)
+            if before.lower in ("young", "little", "small", "teenage")
+        }
         self.senses: set[int] = set()
         for word in self.words:
             if word.part is not None:
@@ -135,7 +141,7 @@ class Support:
         self.kinds = known.hypernyms(self.senses) if kinds else self.senses
         self.numbers = {number for word in self.words if (number := number_of(word.lower))} | self._counted()
         self.colours = {colour for word in self.words if (colour := colour_of(word.lower))}
-        self.colours |= {SAME_COLOUR.get(low, low) for low in self.lower if low in COLOURS}
+        self.colours |= {SAME_COLOUR.get(low, low) for low in self.lower | self.lemmas if low in COLOURS}
 
     def _in_a_row(self) -> list[str]:
         return [word.lower for word in self.words]
@@ -199,7 +205,9 @@ class Support:
             return True
         if YOUNG.get(word.noun, frozenset()) & self.names_of_nouns and {"baby", "young", "small"} & self.lemmas:
             return True
-        if any((ALIKE.get(lemma, frozenset()) | IMPLIED_BY.get(lemma, frozenset())) & self._all for lemma in lemmas):
+        if YOUNG_PERSONS.get(word.noun, frozenset()) & self.young:
+            return True
+        if any(_behind(lemma) & self._all for lemma in lemmas):
             return True
         # A heap is a "crowd" to WordNet; in captions a crowd is of persons.
         crowd = word.noun == "crowd"
@@ -219,19 +227,19 @@ class Support:
         """
         known = self.known
         if word.part == ADJECTIVE:
-            own, theirs = known.senses(word.lower, 2, ADJECTIVE), self._senses_of(ADJECTIVE)
+            own, theirs = known.senses(word.lower, 4, ADJECTIVE), self._senses_of(ADJECTIVE, 4)
             around = known.directly_above(own)
             return bool(around & theirs or around & known.directly_above(theirs))
         if word.part == VERB:
-            return bool(known.directly_above(known.senses(word.lower, 2, VERB)) & self._senses_of(VERB))
+            return bool(known.directly_above(known.senses(word.lower, 3, VERB)) & self._senses_of(VERB, 3))
         return False
 
-    def _senses_of(self, part: int) -> set[int]:
+    def _senses_of(self, part: int, most: int) -> set[int]:
         """The commonest senses of the adjectives or the verbs of the support, but for verbs that say little."""
         words = [word for word in self.words if word.part == part and colour_of(word.lower) is None]
         if part == VERB:
             words = [word for word in words if not self.known.lemmas(word.lower) & (FREE_VERBS | WIDE_VERBS)]
-        return {sense for word in words for sense in self.known.senses(word.lower, 2, part)}
+        return {sense for word in words for sense in self.known.senses(word.lower, most, part)}
 
     def _holds_part(self, part: str) -> bool:
         lemmas = self.known.lemmas(part)
@@ -252,8 +260,10 @@ class Support:
             for one in known.derived(lemma):
                 if one in self.lemmas:
                     return True
-                if any(known.senses(one, 3, part) & self.senses for part in (NOUN, VERB)):
+                if any(known.senses(one, 3, part) & self.kinds for part in (NOUN, VERB)) or _behind(one) & self._all:
                     return True
+            if any(one in self._all for other in _behind(lemma) for one in known.derived(other)):
+                return True
         if known.is_living(lower) and any(stem in self.lemmas for stem in _stems_of_agent(word.noun)):
             return True
         if (
@@ -279,6 +289,13 @@ class Support:
         ):
             return True
         return False
+
+
+@lru_cache(maxsize=8192)
+def _behind(lemma: str) -> frozenset[str]:
+    """The words that support `lemma` by the tables, over one word in between: "blossom", "flower", "rose"."""
+    alike = ALIKE.get(lemma, frozenset())
+    return alike.union(IMPLIED_BY.get(lemma, ()), *(IMPLIED_BY.get(one, ()) for one in alike))
 
 
 def _persons_in(caption: Sequence[Word], known: Lexicon) -> int:

@@ -1,4 +1,4 @@
-"""The guards on judged pairs of drafts and rewrites (`judged/README.md`): floors, well below what is measured."""
+"""The guards on judged pairs of drafts and rewrites (`judged/README.md`): floors, below what is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def share_rejected(half: str, label: str) -> float:
     return sum(GUARDS.check(RefineRequest(row["draft"]), row["text"]) is not None for row in rows) / len(rows)
 
 
-@pytest.mark.parametrize(("half", "most_lost"), [("tuned", 0.03), ("held out", 0.08)])
+@pytest.mark.parametrize(("half", "most_lost"), [("tuned", 0.03), ("held out", 0.05)])
 def test_faithful_rewrites_pass_and_inventions_do_not(half, most_lost):
     assert share_rejected(half, "faithful") <= most_lost
     assert share_rejected(half, "inventing") >= 0.97
@@ -62,6 +62,9 @@ def test_the_pairs_are_those_that_the_script_makes(tmp_path, monkeypatch):
         ("two airplanes flying near each other", "Two airplanes are seen flying in close proximity."),
         ("two women play tennis", "Two women are engaged in a game of tennis."),
         ("a bathroom with a sink", "The bathroom features a sink."),
+        ("a rose in a vase", "A blossom in a vase."),
+        ("a young woman on a horse", "A girl on a horse."),
+        ("a bowl of greens", "A bowl of green vegetables."),
     ],
 )
 def test_what_a_word_is_derived_from_supports_it(draft, text):
@@ -94,6 +97,7 @@ def test_what_is_denied_and_counted_may_be_said_otherwise(draft, text):
         ("a woman with a baby", "A mother with a baby.", "the noun 'mother'"),
         ("a child next to a cow", "A child next to a calf.", "the noun 'calf'"),
         ("a plane on a runway", "A plane flies over a runway.", "the action 'flies'"),
+        ("a woman in a small kitchen", "A girl in a small kitchen.", "the noun 'girl'"),
     ],
 )
 def test_what_is_denied_and_counted_may_not_be_changed(draft, text, reason):
