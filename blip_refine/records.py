@@ -67,8 +67,10 @@ class CaptionRecord:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What a refiner may be told: `metadata`, or nothing if the true `objects` are known. The metadata are then part
-        of the truth, and a refiner that is told the answer would be measured too well."""
+        """What a refiner may be told: `metadata`, or nothing if the true `objects` are known.
+
+        The metadata are then part of the truth, and a refiner that is told the answer would be measured too well.
+        """
         return self.metadata if self.objects is None else {}
 
 
