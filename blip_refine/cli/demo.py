@@ -30,7 +30,7 @@ def demo(
     quieten_libraries()
     run = run_demo(folder, epochs=epochs, images=images, seed=seed, narrator=output)
     output.line()
-    print_scores(run.systems)
+    print_scores(run.systems, with_measures=False)  # a first look is short; the report has them
     if run.headline:
         output.line(run.headline)
     output.line(f"Model:   {run.folder}   (loads in stock transformers)")

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from ..metrics.paper_tables import PaperTable
 
 
-def print_scores(systems: Mapping[str, Evaluation], split: str | None = None) -> None:
+def print_scores(systems: Mapping[str, Evaluation], split: str | None = None, *, with_measures: bool = True) -> None:
     """One row a metric, one column a system, 95 % intervals where they were computed, and what could not be.
 
     Args:
         systems (`Mapping[str, Evaluation]`): By name.
         split (`str`, *optional*): The split that they were scored on.
+        with_measures (`bool`, defaults to `True`): Also print single-reference scores, diversity and test loss.
     """
     from ..data.split_names import images_of_split
     from ..metrics.score import COCO_METRICS
@@ -35,7 +36,8 @@ def print_scores(systems: Mapping[str, Evaluation], split: str | None = None) ->
     over = {name: measured_over(systems[name].refinement) for name in names}
     heads = [f"{name} ({over[name]})" if over[name] else name for name in names]
     output.table(["", *heads], rows, title=f"{images_of_split(images, split)} (95 % bootstrap intervals)")
-    print_measures({name: systems[name].row for name in names})
+    if with_measures:
+        print_measures({name: systems[name].row for name in names})
     for name in names:
         counts = systems[name].refinement
         if counts is not None:
