@@ -23,7 +23,7 @@ from ..refine.counts import plain_reason
 from ..refine.openai import OpenAIRefiner, picture_url
 from ..url_images import UrlLimits
 from .local import refuse_unknown
-from .spec import NO_CAPTION, CaptionerSpec
+from .spec import NO_CAPTION, CaptionerSpec, refuse_decoding
 
 
 class VisionServer(OpenAIRefiner):
@@ -124,12 +124,8 @@ class ServerCaptioner(CaptionStream):
         given = {name: value for name, value in (changes or {}).items() if value is not None}
         asked = {name: value for name, value in {"decoding": decoding, **given}.items() if value is not None}
         # Sampling implies these: what was typed is named first.
-        for name in sorted(asked, key=("num_beams", "do_sample").__contains__):
-            if name != "max_new_tokens":
-                raise ConfigurationError(
-                    f"--{name.replace('_', '-')} has no effect with the captioner {spec.name}: its server decodes. "
-                    "Leave it out."
-                )
+        first = sorted(asked, key=("num_beams", "do_sample").__contains__)
+        refuse_decoding(spec, [name for name in first if name != "max_new_tokens"])
         if dtype not in (None, "float32"):
             raise ConfigurationError(f"--dtype has no effect with the captioner {spec.name}: leave it out.")
         if abstain_below is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -103,6 +103,19 @@ class CaptionerSpec:
 def is_served(text: str) -> bool:
     """Whether a captioner is behind a server, which decodes as it does."""
     return is_other(text) and CaptionerSpec.parse(text).kind == "openai"
+
+
+def refuse_decoding(spec: CaptionerSpec, options: Iterable[str]) -> None:
+    """Refuse the first of some decoding options for a captioner whose server decodes.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    for name in options:
+        raise ConfigurationError(
+            f"--{name.replace('_', '-')} has no effect with the captioner {spec.name}: its server decodes. "
+            "Leave it out."
+        )
 
 
 def split_refiner(text: str) -> tuple[str, str]:

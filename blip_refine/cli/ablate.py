@@ -131,10 +131,10 @@ def ablate(
     # --guards is a dimension of the grid here.
     options = refiner_options({**given, "guards": None})
     fixed = {name: given[name] for name in FLAGS if name != "seed" and given[name] is not None}
-    from ..captioners.spec import is_other, is_served
+    from ..captioners.spec import CaptionerSpec, is_other, is_served, refuse_decoding
     from ..errors import ConfigurationError, RefinerUnansweredError
     from ..evaluation.ablate import make_grid, run_ablation
-    from ..evaluation.ablated import AblatedCaptioner, refuse_decoding
+    from ..evaluation.ablated import AblatedCaptioner
     from ..evaluation.ablation_cells import SERVER_DECODING, unused_choices
     from ..refine.base import kinds_of
     from ..report.report import write_report
@@ -145,7 +145,8 @@ def ablate(
     check_table_form(table)
     names = split_metrics(metrics, spice_images)
     prompt = fixed.pop("prompt", None)
-    refuse_decoding(model, [*(["decoding"] if decoding else []), *fixed])
+    if is_served(model):
+        refuse_decoding(CaptionerSpec.parse(model), [*(["decoding"] if decoding else []), *fixed])
     ways = {} if is_served(model) else _ways_of_decoding(model, decoding or ["accurate"], fixed, prompt, seed)
     refiners = list(dict.fromkeys(["none", *(refiner or [])]))
     unused = unused_choices(refiners, refiner_prompt or (), guards or ())

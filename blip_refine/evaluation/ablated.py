@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..captioners.spec import CaptionerSpec, is_other, is_served, load_captioner_stream
-from ..errors import ConfigurationError
+from ..captioners.spec import CaptionerSpec, is_other, load_captioner_stream
 from ..refine.base import Refiner
 from .evaluator import PipelineSystem
-
-
-def refuse_decoding(model: str, flags: Sequence[str]) -> None:
-    """Refuse decoding flags for a captioner behind a server.
-
-    Args:
-        model (`str`): The captioner's name.
-        flags (`Sequence[str]`): Names of the options that were given.
-
-    Raises:
-        ConfigurationError: There are flags, and the captioner's server decodes as it does.
-    """
-    if flags and is_served(model):
-        raise ConfigurationError(
-            f"--{flags[0].replace('_', '-')} has no effect with the captioner {CaptionerSpec.parse(model).name}: its "
-            "server decodes. Leave it out."
-        )
 
 
 class AblatedCaptioner:
