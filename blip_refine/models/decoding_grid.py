@@ -32,18 +32,6 @@ class DecodingChoice:
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-def parse_decoding(text: str) -> DecodingChoice:
-    """One way of decoding from its name.
-
-    Raises:
-        ConfigurationError: It is none, or more than one.
-    """
-    choices = expand_decodings([text])
-    if len(choices) != 1:
-        raise ConfigurationError(f"{text!r} is {len(choices)} ways of decoding: name one.")
-    return choices[0]
-
-
 def expand_decodings(texts: Sequence[str]) -> list[DecodingChoice]:
     """All ways of decoding of a grid, each once.
 

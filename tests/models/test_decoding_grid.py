@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blip_refine.errors import ConfigurationError
-from blip_refine.models.decoding_grid import expand_decodings, parse_decoding
+from blip_refine.models.decoding_grid import expand_decodings
 
 
 def names(*texts):
@@ -28,11 +28,12 @@ def test_a_length_penalty_makes_no_cells_where_it_does_not_act():
 
 
 def test_a_name_says_how_to_decode():
-    choice = parse_decoding("accurate num_beams=3 length_penalty=0.8")
+    [choice] = expand_decodings(["accurate num_beams=3 length_penalty=0.8"])
     assert choice.preset == "accurate" and choice.changes == {"num_beams": 3, "length_penalty": 0.8}
-    sampled = parse_decoding("top_p=0.9 num_return_sequences=5")
+    [sampled] = expand_decodings(["top_p=0.9 num_return_sequences=5"])
     assert sampled.changes == {"num_beams": 1, "top_p": 0.9, "num_return_sequences": 5, "do_sample": True}
-    assert all(parse_decoding(name).name == name for name in names("creative", "top_k=5,6 early_stopping=true"))
+    for name in names("creative", "top_k=5,6 early_stopping=true"):
+        assert [one.name for one in expand_decodings([name])] == [name]
 
 
 @pytest.mark.parametrize(
